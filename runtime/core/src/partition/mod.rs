@@ -1,0 +1,5 @@
+//! A partition of runs as a value: inputs in, decisions out. Nothing here waits, reads a clock or draws randomness.
+
+mod input;
+
+pub use input::*;

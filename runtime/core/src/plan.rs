@@ -1,0 +1,102 @@
+//! What a checked document compiles to: the steps in an order in which each stands after those it depends on, with
+//! everything resolved that can be before a run. Immutable and shared by all runs of a version.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    expression::{Expression, Template},
+    ids::{Digest, StepPath},
+    json::Json,
+    retry::RetryRule,
+};
+
+/// A workflow version as it is stored: the document without `ui`, and what each `uses` was resolved to. Its canonical
+/// JSON is what the version's digest is taken of, so identical content gives the same version.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PinnedWorkflow {
+    /// The document as JSON, keys sorted, `ui` removed.
+    pub document: serde_json::Value,
+    /// By the text of `uses`.
+    pub plugins: BTreeMap<String, PluginPin>,
+}
+
+/// What a `uses` means in one workflow version.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PluginPin {
+    /// The plugin's name, `http_request` or `acme/score`.
+    pub name: String,
+    /// Its full version, `1.2.0`.
+    pub version: String,
+    /// Digest of the component.
+    pub digest: Digest,
+    /// The manifest's own retry rule, where it has one, as in a document's `retry`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<serde_json::Value>,
+}
+
+/// A compiled workflow version.
+#[derive(Debug)]
+pub struct Plan {
+    /// The workflow's name.
+    pub name: Arc<str>,
+    /// Digest of the [`PinnedWorkflow`]'s canonical JSON.
+    pub digest: Digest,
+    /// The JSON Schema that a run's input must satisfy, as JSON text.
+    pub input_schema: Option<Json>,
+    /// How long a run may take in all.
+    pub timeout: Option<Duration>,
+    /// Names that expressions may use as `$secrets.NAME`.
+    pub secrets: Vec<Arc<str>>,
+    /// In dependency order; [`StepIndex`] counts in this.
+    pub steps: Vec<Arc<StepPlan>>,
+    /// The run's output; null when absent.
+    pub output: Option<Template>,
+}
+
+/// A step's place in [`Plan::steps`].
+pub type StepIndex = usize;
+
+/// One step, resolved.
+#[derive(Debug)]
+pub struct StepPlan {
+    /// Where it stands.
+    pub path: StepPath,
+    /// Its name in the document, and in `$steps`.
+    pub name: Arc<str>,
+    /// What executes it.
+    pub plugin: PluginPin,
+    /// Its input.
+    pub with: Template,
+    /// When it runs.
+    pub condition: Condition,
+    /// All steps it depends on, by reference or `needs`; ascending, without doubles.
+    pub upstream: Vec<StepIndex>,
+    /// All steps that depend on it; ascending.
+    pub downstream: Vec<StepIndex>,
+    /// Those of all steps whose outputs its expressions read; ascending.
+    pub reads: Vec<StepIndex>,
+    /// How long one attempt may take.
+    pub timeout: Duration,
+    /// When it is tried again.
+    pub retry: RetryRule,
+    /// What the document narrows the operator's grants to, by kind (`http`: `["GET shop.example"]`); absent: not
+    /// narrowed.
+    pub grants: Option<BTreeMap<String, Vec<String>>>,
+}
+
+/// When a step runs, once all its upstream steps have ended.
+#[derive(Debug)]
+pub enum Condition {
+    /// No upstream step failed or was skipped.
+    Succeeded,
+    /// As [`Condition::Succeeded`], and this is true for the run's data.
+    Holds(Expression),
+    /// In any case.
+    Always,
+    /// Some upstream step failed.
+    Failed,
+}
