@@ -46,6 +46,7 @@ pub struct WorkflowPinned {
     pub digest: Digest,
     /// [`crate::plan::PinnedWorkflow`] as JSON text.
     #[n(1)]
+    #[cbor(with = "crate::cbor::text")]
     pub pinned: Json,
     /// When.
     #[n(2)]
@@ -112,7 +113,11 @@ pub struct RunEvent {
 pub enum Fact {
     /// The run exists from here on.
     #[n(0)]
-    RunAccepted(#[n(0)] Arc<RunAccepted>),
+    RunAccepted(
+        #[n(0)]
+        #[cbor(with = "crate::cbor::shared")]
+        Arc<RunAccepted>,
+    ),
     /// An attempt is to be executed; its effect follows.
     #[n(1)]
     AttemptStarted(#[n(0)] AttemptStarted),
@@ -151,6 +156,7 @@ pub enum Fact {
 pub struct RunAccepted {
     /// The workflow's name.
     #[n(0)]
+    #[cbor(with = "crate::cbor::text")]
     pub workflow: Arc<str>,
     /// Its version, counted from 1.
     #[n(1)]
@@ -161,6 +167,7 @@ pub struct RunAccepted {
     /// The run's input.
     #[n(3)]
     #[serde(with = "crate::json::raw")]
+    #[cbor(with = "crate::cbor::text")]
     pub input: Json,
     /// Digest of the input's text.
     #[n(4)]
@@ -168,18 +175,22 @@ pub struct RunAccepted {
     /// The submitter's idempotency key.
     #[n(5)]
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cbor(with = "crate::cbor::maybe_text", has_nil)]
     pub idempotency_key: Option<Arc<str>>,
     /// What the submitter wants carried along (correlation ids), shown to every step.
     #[n(6)]
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[cbor(with = "crate::cbor::pairs")]
     pub metadata: Vec<(Arc<str>, Arc<str>)>,
     /// What started the run, for `$trigger`.
     #[n(7)]
     #[serde(skip_serializing_if = "Option::is_none", with = "crate::json::optional_raw")]
+    #[cbor(with = "crate::cbor::maybe_text", has_nil)]
     pub trigger: Option<Json>,
     /// The run's secret seed: randomness of its attempts and the jitter of its retries come from it. Never shown.
     #[n(8)]
     #[serde(skip)]
+    #[cbor(with = "minicbor::bytes")]
     pub seed: [u8; 32],
     /// When the run fails as a timeout.
     #[n(9)]
@@ -258,10 +269,12 @@ pub struct LogLine {
     pub level: LogLevel,
     /// The text.
     #[n(2)]
+    #[cbor(with = "crate::cbor::text")]
     pub message: Arc<str>,
     /// Structured fields.
     #[n(3)]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cbor(with = "crate::cbor::pairs")]
     pub fields: Vec<(Arc<str>, Arc<str>)>,
 }
 
@@ -330,6 +343,7 @@ pub enum AttemptResult {
     #[n(0)]
     Output(
         #[n(0)]
+        #[cbor(with = "crate::cbor::text")]
         #[serde(with = "crate::json::raw")]
         Json,
     ),
@@ -369,6 +383,7 @@ pub struct Progress {
     pub total: Option<u64>,
     /// In words.
     #[n(2)]
+    #[cbor(with = "crate::cbor::text")]
     pub note: Arc<str>,
 }
 
@@ -393,9 +408,11 @@ pub struct RetryScheduled {
     pub class: ErrorClass,
     /// Its code.
     #[n(5)]
+    #[cbor(with = "crate::cbor::text")]
     pub code: Arc<str>,
     /// Which part of the rule gave the delay: `immediate`, `backoff`, `retry_after`.
     #[n(6)]
+    #[cbor(with = "crate::cbor::text")]
     pub reason: Arc<str>,
 }
 
@@ -436,6 +453,7 @@ pub struct Asked {
     /// In their words, where they gave any.
     #[n(0)]
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cbor(with = "crate::cbor::maybe_text", has_nil)]
     pub reason: Option<Arc<str>>,
 }
 
@@ -462,6 +480,7 @@ pub struct RunFinished {
     /// The run's output; null unless completed.
     #[n(1)]
     #[serde(with = "crate::json::raw")]
+    #[cbor(with = "crate::cbor::text")]
     pub output: Json,
     /// What made it fail.
     #[n(2)]
@@ -481,9 +500,11 @@ pub struct RunError {
     pub class: ErrorClass,
     /// Stable code.
     #[n(1)]
+    #[cbor(with = "crate::cbor::text")]
     pub code: Arc<str>,
     /// For a person.
     #[n(2)]
+    #[cbor(with = "crate::cbor::text")]
     pub message: Arc<str>,
     /// The step that failed first, if a step did.
     #[n(3)]

@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 
 /// What kind of failure it was; it decides whether a retry makes sense. The first five can come from a guest, the
 /// rest from the host alone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, Encode, Decode)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, Encode, Decode,
+)]
 #[serde(rename_all = "snake_case")]
 #[cbor(index_only)]
 pub enum ErrorClass {
@@ -69,9 +71,11 @@ pub struct Failure {
     pub class: ErrorClass,
     /// Stable, snake_case, for programs: `http_503`, `out_of_memory`, `attempt_timeout`.
     #[n(1)]
+    #[cbor(with = "crate::cbor::text")]
     pub code: Arc<str>,
     /// One sentence for a person.
     #[n(2)]
+    #[cbor(with = "crate::cbor::text")]
     pub message: Arc<str>,
     /// How long the other side asked to be left alone, in milliseconds.
     #[n(3)]
@@ -80,6 +84,7 @@ pub struct Failure {
     /// JSON text with whatever helps a review (a response body, say).
     #[n(4)]
     #[serde(default, skip_serializing_if = "Option::is_none", with = "crate::json::optional_raw")]
+    #[cbor(with = "crate::cbor::maybe_text", has_nil)]
     pub details: Option<crate::json::Json>,
 }
 

@@ -77,7 +77,11 @@ impl<'b, C> Decode<'b, C> for RunId {
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, Encode, Decode)]
 #[serde(transparent)]
 #[cbor(transparent)]
-pub struct StepPath(#[n(0)] pub Arc<str>);
+pub struct StepPath(
+    #[n(0)]
+    #[cbor(with = "crate::cbor::text")]
+    pub Arc<str>,
+);
 
 impl StepPath {
     /// The path of a top-level step.
@@ -189,9 +193,6 @@ impl<C> Encode<C> for Digest {
 
 impl<'b, C> Decode<'b, C> for Digest {
     fn decode(d: &mut minicbor::Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
-        d.bytes()?
-            .try_into()
-            .map(Self)
-            .map_err(|_| minicbor::decode::Error::message("a digest is 32 bytes"))
+        d.bytes()?.try_into().map(Self).map_err(|_| minicbor::decode::Error::message("a digest is 32 bytes"))
     }
 }

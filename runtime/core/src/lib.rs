@@ -4,6 +4,8 @@
 //! leave as values. That is what lets a test drive it through any history and a new owner replay an old journal.
 #![warn(missing_docs)]
 
+mod cbor;
+pub mod codec;
 pub mod event;
 pub mod expression;
 pub mod failure;

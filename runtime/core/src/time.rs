@@ -66,7 +66,9 @@ impl<'de> Deserialize<'de> for Timestamp {
 
 /// Why a text is no duration.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is no duration: write a whole number and one of ms, s, m, h, d, as in `500ms`, `10s`, `48h`")]
+#[error(
+    "{text:?} is no duration: write a whole number and one of ms, s, m, h, d, as in `500ms`, `10s`, `48h`"
+)]
 pub struct DurationError {
     text: String,
 }
