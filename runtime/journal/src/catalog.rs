@@ -1,0 +1,23 @@
+//! The catalogue's port: few, small, durable, keyed records that every owner needs (workflow versions, plugins).
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::sync::watch;
+
+use crate::error::JournalError;
+
+/// Small durable keyed records, all of them in memory.
+#[async_trait]
+pub trait Catalog: Send + Sync {
+    /// Stores `value` under `key`, durably, in place of what stood there.
+    async fn put(&self, key: &str, value: Bytes) -> Result<(), JournalError>;
+
+    /// The value under `key`.
+    fn get(&self, key: &str) -> Option<Bytes>;
+
+    /// All records, ordered by key.
+    fn entries(&self) -> Vec<(String, Bytes)>;
+
+    /// Grows by one with every stored record.
+    fn changes(&self) -> watch::Receiver<u64>;
+}
