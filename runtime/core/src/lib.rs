@@ -6,6 +6,7 @@
 
 mod cbor;
 pub mod codec;
+pub mod document;
 pub mod event;
 pub mod expression;
 pub mod failure;

@@ -1,6 +1,10 @@
 //! What a checked document compiles to: the steps in an order in which each stands after those it depends on, with
 //! everything resolved that can be before a run. Immutable and shared by all runs of a version.
 
+mod input;
+
+pub use input::{InputCheck, InputMistake};
+
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
@@ -55,6 +59,10 @@ pub struct Plan {
     pub steps: Vec<Arc<StepPlan>>,
     /// The run's output; null when absent.
     pub output: Option<Template>,
+    /// The steps that `output` reads; ascending.
+    pub output_reads: Vec<StepIndex>,
+    /// `input_schema`, compiled when the first input is checked.
+    pub input_check: InputCheck,
 }
 
 /// A step's place in [`Plan::steps`].
@@ -79,6 +87,8 @@ pub struct StepPlan {
     pub downstream: Vec<StepIndex>,
     /// Those of all steps whose outputs its expressions read; ascending.
     pub reads: Vec<StepIndex>,
+    /// Names of the secrets that its `with` uses: all that its attempts may have.
+    pub secrets: Vec<Arc<str>>,
     /// How long one attempt may take.
     pub timeout: Duration,
     /// When it is tried again.

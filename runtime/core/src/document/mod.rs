@@ -1,0 +1,3 @@
+//! Workflow documents.
+
+pub(crate) mod schema;
