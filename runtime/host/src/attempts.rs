@@ -1,0 +1,344 @@
+//! Executes attempts: evaluates a step's expressions, runs its plugin in the engine, and gives the outcome back to the
+//! owner that asked. It decides nothing: what comes out is an input to the partition like any other.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use hmac::{Hmac, KeyInit, Mac};
+use reipaz_core::{
+    event::{AttemptResult, LogLevel, LogLine, Progress, Usage},
+    expression::evaluate::{self, Rendered},
+    failure::{ErrorClass, Failure},
+    ids::{AttemptId, Digest},
+    json::Json,
+    partition::{
+        AttemptDone, AttemptOutcome, AttemptReport, EvaluateOutput, Input, OutputDone, Scope, StartAttempt,
+    },
+    plan::{Condition, StepPlan},
+    time::Timestamp,
+};
+use reipaz_engine::{self as engine, Engine, Grants};
+use sha2::Sha256;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::{catalog::Catalog, secrets::SecretStore};
+
+/// Reports of one attempt that wait for its owner; an attempt that reports faster waits with its next one.
+const REPORTS_QUEUED: usize = 4;
+
+/// The attempts of one owner.
+#[derive(Clone)]
+pub(crate) struct Attempts(Arc<Inner>);
+
+struct Inner {
+    engine: Engine,
+    catalog: Arc<Catalog>,
+    secrets: Arc<SecretStore>,
+    outcomes: mpsc::Sender<Input>,
+    running: Mutex<HashMap<AttemptId, CancellationToken>>,
+    stopping: AtomicBool,
+    payload_bytes: usize,
+}
+
+impl Attempts {
+    /// Outcomes go to `outcomes`; it is read until the owner has closed its journal.
+    pub(crate) fn new(
+        engine: Engine,
+        catalog: Arc<Catalog>,
+        secrets: Arc<SecretStore>,
+        outcomes: mpsc::Sender<Input>,
+        payload_bytes: usize,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            engine,
+            catalog,
+            secrets,
+            outcomes,
+            running: Mutex::default(),
+            stopping: AtomicBool::new(false),
+            payload_bytes,
+        }))
+    }
+
+    /// Whether nobody outside can see that this attempt ran until its outcome is told.
+    pub(crate) fn is_silent(&self, start: &StartAttempt) -> bool {
+        let step = &start.plan.steps[start.step];
+        self.0.engine.is_silent(&step.plugin.digest.0, &self.grants(step))
+    }
+
+    /// Executes it beside everything else; its outcome arrives as an input.
+    pub(crate) fn start(&self, start: StartAttempt) {
+        if self.0.stopping.load(Ordering::Acquire) {
+            // The owner interrupts what has no outcome; the next host executes it.
+            return;
+        }
+        let cancel = CancellationToken::new();
+        self.lock().insert(start.id.clone(), cancel.clone());
+        let this = self.clone();
+        self.0.engine.handle().spawn(async move {
+            let id = start.id.clone();
+            crash_here_if_asked(&start);
+            let done = this.execute(start, &cancel).await;
+            // Removed first: once the outcome is told, nothing of this attempt runs.
+            this.lock().remove(&id);
+            if !cancel.is_cancelled() {
+                drop(this.0.outcomes.send(Input::AttemptDone(Box::new(done))).await);
+            }
+        });
+    }
+
+    /// Interrupts it; its outcome is dropped.
+    pub(crate) fn cancel(&self, id: &AttemptId) {
+        if let Some(cancel) = self.lock().get(id) {
+            cancel.cancel();
+        }
+    }
+
+    /// Interrupts all.
+    pub(crate) fn cancel_all(&self) {
+        self.lock().values().for_each(CancellationToken::cancel);
+    }
+
+    /// From now on nothing starts.
+    pub(crate) fn stop_starting(&self) {
+        self.0.stopping.store(true, Ordering::Release);
+    }
+
+    /// How many are being executed.
+    pub(crate) fn running(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// Evaluates a run's output; it arrives as an input.
+    pub(crate) fn evaluate_output(&self, ask: EvaluateOutput) {
+        let this = self.clone();
+        self.0.engine.handle().spawn(async move {
+            let result = match &ask.plan.output {
+                None => Ok(reipaz_core::json::null()),
+                Some(template) => {
+                    let seed = derive_seed(&ask.run_seed, "output", 0);
+                    match this.render(&Condition::Succeeded, template, &ask.scope, &[], seed, ask.at).await {
+                        Ok(Rendered::Value(json)) => this.bounded(json, "output"),
+                        // `Succeeded` has no expression that could be false.
+                        Ok(Rendered::ConditionFalse) => Ok(reipaz_core::json::null()),
+                        Err(failure) => Err(failure),
+                    }
+                }
+            };
+            let result = match result {
+                Ok(json) => AttemptResult::Output(json),
+                Err(failure) => AttemptResult::Error(failure),
+            };
+            drop(this.0.outcomes.send(Input::OutputDone(OutputDone { run: ask.run, result })).await);
+        });
+    }
+
+    async fn execute(&self, start: StartAttempt, cancel: &CancellationToken) -> AttemptDone {
+        let step = Arc::clone(&start.plan.steps[start.step]);
+        let seed = derive_seed(&start.run_seed, start.id.path.as_str(), start.id.attempt);
+        let rendered = self
+            .render(&step.condition, &step.with, &start.scope, &start.plan.secrets, seed, start.started_at)
+            .await
+            .and_then(|rendered| match rendered {
+                Rendered::Value(json) => self.bounded(json, "input").map(Rendered::Value),
+                Rendered::ConditionFalse => Ok(Rendered::ConditionFalse),
+            });
+        let input = match rendered {
+            Ok(Rendered::Value(json)) => json,
+            Ok(Rendered::ConditionFalse) => return done(start.id, AttemptOutcome::ConditionFalse, None),
+            Err(failure) => {
+                return done(start.id, AttemptOutcome::Result(AttemptResult::Error(failure)), None);
+            }
+        };
+        let input_digest = Digest::of(input.as_bytes());
+        let attempt = engine::Attempt {
+            digest: step.plugin.digest.0,
+            context: engine::Context {
+                run: start.id.run.to_string(),
+                workflow: start.plan.name.to_string(),
+                step: start.id.path.to_string(),
+                attempt: start.id.attempt,
+                idempotency_key: start.id.idempotency_key(),
+                metadata: start
+                    .metadata
+                    .iter()
+                    .map(|(name, value)| (name.to_string(), value.to_string()))
+                    .collect(),
+            },
+            input,
+            grants: self.grants(&step),
+            secrets: self.0.secrets.for_names(&start.plan.secrets),
+            seed,
+            clock_start_us: start.started_at.0,
+            timeout: start.timeout,
+            cancel: cancel.clone(),
+            reports: Some(self.forward_reports(start.id.clone())),
+        };
+        if let Err(failure) = self.0.catalog.ensure_loaded(&self.0.engine, &step.plugin.digest).await {
+            return done(start.id, AttemptOutcome::Result(AttemptResult::Error(failure)), Some(input_digest));
+        }
+        let outcome = self.0.engine.run(attempt).await;
+        AttemptDone {
+            id: start.id,
+            outcome: AttemptOutcome::Result(match outcome.result {
+                Ok(output) => AttemptResult::Output(output.into()),
+                Err(failure) => AttemptResult::Error(to_failure(failure)),
+            }),
+            input_digest: Some(input_digest),
+            usage: Usage {
+                cpu_us: outcome.usage.cpu_us,
+                wall_us: outcome.usage.wall_us,
+                memory_peak_bytes: outcome.usage.memory_peak_bytes,
+                queued_us: outcome.usage.queued_us,
+            },
+            logs: outcome.logs.into_iter().map(to_log_line).collect(),
+            logs_dropped_bytes: outcome.logs_dropped_bytes,
+        }
+    }
+
+    /// At most one engine call: none when all expressions are plain paths.
+    async fn render(
+        &self,
+        condition: &Condition,
+        template: &reipaz_core::expression::Template,
+        scope: &Scope,
+        secrets: &[Arc<str>],
+        seed: [u8; 32],
+        at: Timestamp,
+    ) -> Result<Rendered, Failure> {
+        let secrets: BTreeMap<Arc<str>, String> =
+            secrets.iter().map(|name| (Arc::clone(name), SecretStore::placeholder(name))).collect();
+        let prepared = evaluate::prepare(condition, template);
+        if prepared.is_native() {
+            return evaluate::render_native(condition, template, scope, &secrets);
+        }
+        let evaluated = self
+            .0
+            .engine
+            .evaluate(engine::Evaluation {
+                scope: evaluate::scope_json(scope, &secrets),
+                condition: prepared.condition.clone(),
+                filters: prepared.filters.clone(),
+                seed,
+                clock_start_us: at.0,
+            })
+            .await
+            .map_err(to_failure)?;
+        evaluate::render_with(condition, template, scope, &secrets, evaluated.condition, evaluated.values)
+    }
+
+    fn grants(&self, step: &StepPlan) -> Arc<Grants> {
+        self.0.catalog.grants(&step.plugin.digest, step.grants.as_ref())
+    }
+
+    fn bounded(&self, json: Json, what: &str) -> Result<Json, Failure> {
+        let limit = self.0.payload_bytes;
+        if json.len() <= limit {
+            return Ok(json);
+        }
+        Err(Failure::new(
+            ErrorClass::Resource,
+            format!("{what}_too_large"),
+            format!("the {what} has {} bytes, over the limit of {limit}", json.len()),
+        ))
+    }
+
+    fn forward_reports(&self, id: AttemptId) -> mpsc::Sender<engine::Report> {
+        let (sender, mut receiver) = mpsc::channel::<engine::Report>(REPORTS_QUEUED);
+        let outcomes = self.0.outcomes.clone();
+        self.0.engine.handle().spawn(async move {
+            while let Some(report) = receiver.recv().await {
+                let report = AttemptReport {
+                    id: id.clone(),
+                    progress: report.progress.map(|progress| Progress {
+                        done: progress.done,
+                        total: progress.total,
+                        note: progress.note.into(),
+                    }),
+                    logs: report.logs.into_iter().map(to_log_line).collect(),
+                };
+                if outcomes.send(Input::AttemptReport(report)).await.is_err() {
+                    break;
+                }
+            }
+        });
+        sender
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<AttemptId, CancellationToken>> {
+        self.0.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn done(id: AttemptId, outcome: AttemptOutcome, input_digest: Option<Digest>) -> AttemptDone {
+    AttemptDone {
+        id,
+        outcome,
+        input_digest,
+        usage: Usage::default(),
+        logs: Vec::new(),
+        logs_dropped_bytes: 0,
+    }
+}
+
+/// HMAC-SHA256(run's seed, path, attempt): what an attempt's randomness is drawn from.
+fn derive_seed(run_seed: &[u8; 32], path: &str, attempt: u32) -> [u8; 32] {
+    let mut mac = Hmac::<Sha256>::new_from_slice(run_seed).expect("HMAC takes a key of any length");
+    mac.update(path.as_bytes());
+    mac.update(&[0]);
+    mac.update(&attempt.to_be_bytes());
+    mac.finalize().into_bytes().into()
+}
+
+fn to_failure(failure: engine::Failure) -> Failure {
+    Failure {
+        class: match failure.class {
+            engine::Class::Permanent => ErrorClass::Permanent,
+            engine::Class::Transient => ErrorClass::Transient,
+            engine::Class::Network => ErrorClass::Network,
+            engine::Class::Timeout => ErrorClass::Timeout,
+            engine::Class::RateLimited => ErrorClass::RateLimited,
+            engine::Class::Resource => ErrorClass::Resource,
+            engine::Class::Trap => ErrorClass::Trap,
+            engine::Class::Denied => ErrorClass::Denied,
+            engine::Class::Cancelled => ErrorClass::Cancelled,
+        },
+        code: failure.code.into(),
+        message: failure.message.into(),
+        retry_after_ms: failure.retry_after_ms,
+        details: failure.details.map(Into::into),
+    }
+}
+
+fn to_log_line(line: engine::LogLine) -> LogLine {
+    LogLine {
+        at: Timestamp(line.at_us),
+        level: match line.level {
+            engine::Level::Trace => LogLevel::Trace,
+            engine::Level::Debug => LogLevel::Debug,
+            engine::Level::Info => LogLevel::Info,
+            engine::Level::Warn => LogLevel::Warn,
+            engine::Level::Error => LogLevel::Error,
+        },
+        message: line.message.into(),
+        fields: line.fields.into_iter().map(|(name, value)| (name.into(), value.into())).collect(),
+    }
+}
+
+/// `REIPAZ_FAULT=abort_on_step:NAME` makes a step kill its host, to test that such a step is given up.
+#[cfg(feature = "fault_points")]
+fn crash_here_if_asked(start: &StartAttempt) {
+    let Ok(fault) = std::env::var("REIPAZ_FAULT") else { return };
+    if fault.strip_prefix("abort_on_step:") == Some(&*start.plan.steps[start.step].name) {
+        std::process::abort();
+    }
+}
+
+#[cfg(not(feature = "fault_points"))]
+fn crash_here_if_asked(_: &StartAttempt) {}

@@ -1,0 +1,278 @@
+//! Plugins: install, find, load. A name and version stand for one content for ever; grants may change.
+
+use std::{
+    collections::BTreeMap,
+    io::Write,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use reipaz_core::{
+    failure::{ErrorClass, Failure},
+    ids::Digest,
+    time::Timestamp,
+};
+use reipaz_engine::{Engine, Grants};
+
+use super::{Catalog, CatalogError, records::PluginRecord, workflows::journal_error};
+use crate::{
+    clock,
+    facade::{FacadeError, InstalledPlugin, PluginView, WantedGrant},
+};
+
+/// How many near names an error offers.
+const NEAR: usize = 5;
+
+/// One installed version.
+pub(crate) struct Plugin {
+    record: PluginRecord,
+    pub(super) number: semver::Version,
+    pub(super) digest: Digest,
+    pub(super) retry: Option<serde_json::Value>,
+    pub(super) input_schema: Option<serde_json::Value>,
+    /// The installation's grants and the configuration's.
+    pub(super) effective: Arc<Grants>,
+    granted: BTreeMap<String, Vec<String>>,
+}
+
+impl Plugin {
+    pub(super) fn from_record(
+        bytes: &[u8],
+        configured: &BTreeMap<String, BTreeMap<String, Vec<String>>>,
+    ) -> Result<Self, String> {
+        let record: PluginRecord = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+        let number = semver::Version::parse(&record.version).map_err(|error| error.to_string())?;
+        // The configuration's word about a plugin replaces what was given at installation: it is what the operator
+        // reads when asking what a plugin may do.
+        let granted = configured.get(&record.name).unwrap_or(&record.grants).clone();
+        let effective = Grants::parse(&granted).map_err(|error| format!("plugin {}: {error}", record.name))?;
+        Ok(Self {
+            number,
+            digest: record.digest,
+            retry: record.retry.clone(),
+            input_schema: record.input_schema.clone(),
+            effective: Arc::new(effective),
+            granted,
+            record,
+        })
+    }
+
+    /// What it is called.
+    pub(crate) fn name(&self) -> &str {
+        &self.record.name
+    }
+
+    /// In full.
+    pub(crate) fn version(&self) -> &str {
+        &self.record.version
+    }
+
+    /// One sentence.
+    pub(crate) fn summary(&self) -> &str {
+        &self.record.summary
+    }
+
+    /// Of the component.
+    pub(crate) fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// When.
+    pub(crate) fn installed_at(&self) -> Timestamp {
+        self.record.installed_at
+    }
+}
+
+/// What is installed, from whom.
+pub(crate) struct Install {
+    pub(crate) wasm: Bytes,
+    pub(crate) grants: Option<BTreeMap<String, Vec<String>>>,
+    /// It comes with the host.
+    pub(crate) standard: bool,
+}
+
+impl Catalog {
+    /// Checks, compiles and stores a component.
+    pub(crate) async fn install(
+        &self,
+        engine: &Engine,
+        install: Install,
+    ) -> Result<InstalledPlugin, FacadeError> {
+        if let Some(grants) = &install.grants {
+            Grants::parse(grants).map_err(|error| FacadeError::Grant {
+                grant: serde_json::to_string(grants).unwrap_or_default(),
+                message: error.to_string(),
+            })?;
+        }
+        let installed = engine.install(install.wasm.clone()).await.map_err(refused)?;
+        let _one_at_a_time = self.publishing.lock().await;
+        let manifest = installed.manifest;
+        let digest = Digest(installed.digest);
+        let known = self.newest_or(&manifest.name, Some(&manifest.version));
+        if let Some(known) = known.as_ref().filter(|known| known.digest != digest && !known.record.standard) {
+            return Err(FacadeError::PluginExists {
+                name: known.record.name.clone(),
+                version: known.record.version.clone(),
+            });
+        }
+        let created = known.as_ref().is_none_or(|known| known.digest != digest);
+        let before = known.or_else(|| self.newest_or(&manifest.name, None));
+        let record = PluginRecord {
+            name: manifest.name,
+            version: manifest.version,
+            digest,
+            summary: manifest.summary,
+            input_schema: Some(manifest.input_schema),
+            output_schema: Some(manifest.output_schema),
+            retry: manifest.extra.get("retry").cloned(),
+            wants: manifest
+                .grants
+                .into_iter()
+                .map(|want| WantedGrant { kind: want.kind, value: want.value, why: want.why })
+                .collect(),
+            grants: install
+                .grants
+                .or_else(|| before.map(|before| before.record.grants.clone()))
+                .unwrap_or_default(),
+            standard: install.standard,
+            size_bytes: install.wasm.len() as u64,
+            installed_at: clock::wall(),
+        };
+        let path = self.binary(&digest);
+        let wasm = install.wasm;
+        tokio::task::spawn_blocking(move || write_binary(&path, &wasm))
+            .await
+            .map_err(|error| FacadeError::Internal(error.to_string()))?
+            .map_err(|error| match error.kind() {
+                std::io::ErrorKind::StorageFull => FacadeError::StorageFull,
+                _ => FacadeError::Internal(error.to_string()),
+            })?;
+        let bytes = serde_json::to_vec(&record).map_err(|error| FacadeError::Internal(error.to_string()))?;
+        let plugin = Plugin::from_record(&bytes, &self.configured).map_err(FacadeError::Internal)?;
+        self.port.put(&record.key(), Bytes::from(bytes)).await.map_err(journal_error)?;
+        let plugin = Arc::new(plugin);
+        self.add_plugin(Arc::clone(&plugin));
+        Ok(InstalledPlugin { plugin: self.plugin_view(engine, &plugin), created })
+    }
+
+    /// Every version, by name, newest first.
+    pub(crate) fn plugins(&self, engine: &Engine) -> Vec<PluginView> {
+        let all = self.all_plugins();
+        all.iter().map(|plugin| self.plugin_view(engine, plugin)).collect()
+    }
+
+    /// Every version, by name, newest first.
+    pub(crate) fn all_plugins(&self) -> Vec<Arc<Plugin>> {
+        self.read().plugins.values().flat_map(|versions| versions.values().rev().cloned()).collect()
+    }
+
+    /// One version, or the newest.
+    pub(crate) fn plugin(
+        &self,
+        engine: &Engine,
+        name: &str,
+        version: Option<&str>,
+    ) -> Result<PluginView, FacadeError> {
+        if let Some(plugin) = self.newest_or(name, version) {
+            return Ok(self.plugin_view(engine, &plugin));
+        }
+        let state = self.read();
+        let near = match state.plugins.get(name) {
+            Some(versions) => versions.keys().rev().map(|version| format!("{name}@{version}")).collect(),
+            None => near(name, state.plugins.keys()),
+        };
+        Err(FacadeError::UnknownPlugin { name: name.to_owned(), near })
+    }
+
+    /// Makes sure that the engine can run it: from its cache of compiled code, or compiled anew.
+    pub(crate) async fn ensure_loaded(&self, engine: &Engine, digest: &Digest) -> Result<(), Failure> {
+        if engine.is_loaded(&digest.0) {
+            return Ok(());
+        }
+        let path = self.binary(digest);
+        let wanted = *digest;
+        let source = async move || {
+            let bytes = tokio::fs::read(&path)
+                .await
+                .map_err(|source| CatalogError::Binary { path: path.clone(), source })?;
+            if Digest::of(&bytes) == wanted { Ok(Bytes::from(bytes)) } else { Err(CatalogError::Corrupt { path }) }
+        };
+        let load = async {
+            let bytes = source().await.map_err(|error| error.to_string())?;
+            engine.load(digest.0, bytes).await.map_err(|error| error.to_string())
+        };
+        load.await.map_err(|message| Failure::new(ErrorClass::Transient, "plugin_not_loaded", message))
+    }
+
+    pub(super) fn add_plugin(&self, plugin: Arc<Plugin>) {
+        let mut state = self.write();
+        state.by_digest.insert(plugin.digest, Arc::clone(&plugin));
+        state.plugins.entry(plugin.record.name.clone()).or_default().insert(plugin.number.clone(), plugin);
+    }
+
+    fn newest_or(&self, name: &str, version: Option<&str>) -> Option<Arc<Plugin>> {
+        let state = self.read();
+        let versions = state.plugins.get(name)?;
+        match version {
+            None => versions.last_key_value().map(|(_, plugin)| Arc::clone(plugin)),
+            Some(version) => versions.get(&semver::Version::parse(version).ok()?).cloned(),
+        }
+    }
+
+    fn plugin_view(&self, engine: &Engine, plugin: &Plugin) -> PluginView {
+        let record = &plugin.record;
+        let versions = self.read().plugins.get(&record.name).map(|versions| {
+            versions.keys().rev().map(ToString::to_string).collect()
+        });
+        PluginView {
+            name: record.name.clone(),
+            version: record.version.clone(),
+            versions: versions.unwrap_or_default(),
+            digest: record.digest,
+            summary: record.summary.clone(),
+            input_schema: record.input_schema.clone(),
+            output_schema: record.output_schema.clone(),
+            wants: record.wants.clone(),
+            grants: plugin.granted.clone(),
+            silent: engine.is_silent(&record.digest.0, &plugin.effective),
+            standard: record.standard,
+            size_bytes: record.size_bytes,
+            installed_at: record.installed_at,
+        }
+    }
+
+    fn binary(&self, digest: &Digest) -> PathBuf {
+        let hex = digest.to_string();
+        self.binaries.join(format!("{}.wasm", hex.trim_start_matches("sha256:")))
+    }
+}
+
+/// Names that resemble `name`, best first.
+pub(super) fn near<'a>(name: &str, known: impl Iterator<Item = &'a String>) -> Vec<String> {
+    let mut scored: Vec<(f64, &String)> =
+        known.map(|known| (strsim::jaro_winkler(name, known), known)).filter(|(score, _)| *score > 0.7).collect();
+    scored.sort_by(|a, b| b.0.total_cmp(&a.0));
+    scored.into_iter().take(NEAR).map(|(_, known)| known.clone()).collect()
+}
+
+fn refused(error: reipaz_engine::InstallError) -> FacadeError {
+    FacadeError::PluginRefused {
+        code: error.code().to_owned(),
+        message: error.to_string(),
+        hint: error.hint().map(ToOwned::to_owned),
+    }
+}
+
+/// Whole or not at all: a temporary file, made durable, then renamed.
+fn write_binary(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    if path.exists() && std::fs::read(path).is_ok_and(|there| there == bytes) {
+        return Ok(());
+    }
+    let directory = path.parent().unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(directory)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    file.persist(path).map_err(|error| error.error)?;
+    std::fs::File::open(directory)?.sync_all()
+}

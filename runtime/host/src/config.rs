@@ -1,0 +1,344 @@
+//! What an operator can set: one struct, each field with a default that works. A TOML file (`--config`), then
+//! `REIPAZ_*` environment variables, then flags; later ones win. An unknown key is an error.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use serde::Deserialize;
+
+/// The host's configuration.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where the API listens. Without [`Config::tokens`] it must be a loopback address. Port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Where everything durable lives; one host at a time.
+    pub data_dir: PathBuf,
+    /// Bearer tokens that the API accepts; none: no authentication, loopback only.
+    pub tokens: Vec<String>,
+    /// Origins that browsers may call from (`*` for any); none: no CORS headers.
+    pub cors_origins: Vec<String>,
+    /// Into how many partitions runs are spread. Fixed when the data directory is made.
+    pub partitions: u32,
+    /// How long a stopping host waits for running attempts.
+    #[serde(with = "duration")]
+    pub drain_timeout: Duration,
+    /// How long a terminal run's idempotency key stays taken.
+    #[serde(with = "duration")]
+    pub idempotency_retention: Duration,
+    /// Bounds.
+    pub limits: Limits,
+    /// Where rows go.
+    pub clickhouse: ClickHouse,
+    /// By plugin name.
+    pub plugins: BTreeMap<String, PluginConfig>,
+    /// By the name that documents use.
+    pub secrets: BTreeMap<String, SecretConfig>,
+    /// Log lines as JSON instead of text.
+    pub log_json: bool,
+}
+
+/// Bounds on what the host holds at one time.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Runs that are not terminal, in all partitions together; more are answered with 429.
+    pub live_runs: usize,
+    /// Commands that wait for an owner, per partition; more are answered with 429.
+    pub queued_commands: usize,
+    /// Attempts executed at one time; others wait their turn.
+    pub attempts: usize,
+    /// Threads that execute guests; 0: one a core.
+    pub guest_threads: usize,
+    /// A guest's linear memory, bytes.
+    pub guest_memory_bytes: usize,
+    /// Largest input or output of a run or step, bytes.
+    pub payload_bytes: usize,
+    /// Terminal runs that stay in memory (older ones are read from ClickHouse).
+    pub terminal_runs: usize,
+    /// Journal written since the last checkpoint before the next is taken, bytes.
+    pub checkpoint_bytes: u64,
+}
+
+/// Where rows go.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ClickHouse {
+    /// `embedded` (the engine in a child process), `external` (needs `url`) or `off`.
+    pub mode: ClickHouseMode,
+    /// Of an external server: `http://127.0.0.1:8123`.
+    pub url: Option<String>,
+    /// Database of an external server.
+    pub database: String,
+    /// User of an external server.
+    pub user: Option<String>,
+    /// Its password; better set as `REIPAZ_CLICKHOUSE_PASSWORD`.
+    pub password: Option<String>,
+    /// Path of `libchdb.so`; else `REIPAZ_CHDB`, then the places that set-up uses.
+    pub library: Option<PathBuf>,
+}
+
+/// Which ClickHouse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClickHouseMode {
+    /// The engine in a child process of the host.
+    Embedded,
+    /// A server.
+    External,
+    /// None: runs are served from memory only.
+    Off,
+}
+
+/// What the operator says about one plugin.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PluginConfig {
+    /// By kind: `grants = { http = ["GET api.example.com"] }`.
+    pub grants: BTreeMap<String, Vec<String>>,
+}
+
+/// Where a secret comes from, and where it may go.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SecretConfig {
+    /// An environment variable of the host.
+    #[serde(default)]
+    pub env: Option<String>,
+    /// A file; its trailing newline is cut.
+    #[serde(default)]
+    pub file: Option<PathBuf>,
+    /// Hosts that it may be sent to, as in grants (`*.example.com`).
+    pub hosts: Vec<String>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 7878)),
+            data_dir: PathBuf::from("./reipaz-data"),
+            tokens: Vec::new(),
+            cors_origins: Vec::new(),
+            partitions: 4,
+            drain_timeout: Duration::from_secs(10),
+            idempotency_retention: Duration::from_secs(24 * 3600),
+            limits: Limits::default(),
+            clickhouse: ClickHouse::default(),
+            plugins: BTreeMap::new(),
+            secrets: BTreeMap::new(),
+            log_json: false,
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            live_runs: 200_000,
+            queued_commands: 4_096,
+            attempts: 512,
+            guest_threads: 0,
+            guest_memory_bytes: 256 << 20,
+            payload_bytes: 1 << 20,
+            terminal_runs: 20_000,
+            checkpoint_bytes: 64 << 20,
+        }
+    }
+}
+
+impl Default for ClickHouse {
+    fn default() -> Self {
+        Self {
+            mode: ClickHouseMode::Embedded,
+            url: None,
+            database: "reipaz".to_owned(),
+            user: None,
+            password: None,
+            library: None,
+        }
+    }
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration file {}: {source}", path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It is not what we expect.
+    #[error("{}: {source}", path.display())]
+    Parse {
+        /// Which.
+        path: PathBuf,
+        /// Where and why.
+        source: Box<toml::de::Error>,
+    },
+    /// A value does not fit another, or its range.
+    #[error("{0}")]
+    Invalid(String),
+}
+
+impl Config {
+    /// From a TOML file, or the defaults without one, with the environment's `REIPAZ_CLICKHOUSE_URL`,
+    /// `REIPAZ_CLICKHOUSE_PASSWORD` and `REIPAZ_TOKENS` (comma-separated) on top.
+    pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
+        let mut config = match path {
+            None => Self::default(),
+            Some(path) => {
+                let text = std::fs::read_to_string(path)
+                    .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+                toml::from_str(&text)
+                    .map_err(|source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) })?
+            }
+        };
+        if let Some(url) = from_env("REIPAZ_CLICKHOUSE_URL") {
+            config.clickhouse.mode = ClickHouseMode::External;
+            config.clickhouse.url = Some(url);
+        }
+        if let Some(password) = from_env("REIPAZ_CLICKHOUSE_PASSWORD") {
+            config.clickhouse.password = Some(password);
+        }
+        if let Some(tokens) = from_env("REIPAZ_TOKENS") {
+            config.tokens = tokens.split(',').map(|token| token.trim().to_owned()).collect();
+        }
+        Ok(config)
+    }
+
+    /// What no single field can tell. Call it once flags are applied.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let refuse = |message: String| Err(ConfigError::Invalid(message));
+        if self.tokens.is_empty() && !self.listen.ip().is_loopback() {
+            return refuse(format!(
+                "listen = \"{}\" is reachable from other machines and no tokens are configured: set `tokens` (or \
+                 REIPAZ_TOKENS), or listen on 127.0.0.1",
+                self.listen
+            ));
+        }
+        if let Some(short) = self.tokens.iter().find(|token| token.len() < 16) {
+            return refuse(format!("a token has {} characters: make it at least 16", short.len()));
+        }
+        if !(1..=1024).contains(&self.partitions) {
+            return refuse(format!("partitions = {}: take 1 to 1024", self.partitions));
+        }
+        if !(1..=10_000).contains(&self.limits.attempts) {
+            return refuse(format!("limits.attempts = {}: take 1 to 10000", self.limits.attempts));
+        }
+        if self.limits.guest_memory_bytes < (1 << 20) || self.limits.guest_memory_bytes > (256 << 20) {
+            return refuse(format!(
+                "limits.guest_memory_bytes = {}: take 1 MiB to 256 MiB",
+                self.limits.guest_memory_bytes
+            ));
+        }
+        if self.limits.payload_bytes < 1024 || self.limits.payload_bytes > (16 << 20) {
+            return refuse(format!("limits.payload_bytes = {}: take 1 KiB to 16 MiB", self.limits.payload_bytes));
+        }
+        if self.clickhouse.mode == ClickHouseMode::External && self.clickhouse.url.is_none() {
+            return refuse("clickhouse.mode = \"external\" needs clickhouse.url".to_owned());
+        }
+        for (name, secret) in &self.secrets {
+            if secret.env.is_some() == secret.file.is_some() {
+                return refuse(format!("secrets.{name} needs exactly one of `env` and `file`"));
+            }
+            if secret.hosts.is_empty() {
+                return refuse(format!("secrets.{name}.hosts is empty: name the hosts that it may be sent to"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The directory's layout, in one place.
+    pub fn paths(&self) -> Paths {
+        let root = &self.data_dir;
+        Paths {
+            journal: root.join("journal"),
+            plugins: root.join("plugins"),
+            compiled: root.join("compiled"),
+            clickhouse: root.join("clickhouse"),
+            sink: root.join("sink.json"),
+        }
+    }
+}
+
+/// Where things lie under the data directory.
+#[derive(Clone, Debug)]
+pub struct Paths {
+    /// The journal and the catalog.
+    pub journal: PathBuf,
+    /// Plugin components by digest.
+    pub plugins: PathBuf,
+    /// Compiled plugins; may be deleted at any time.
+    pub compiled: PathBuf,
+    /// The embedded ClickHouse.
+    pub clickhouse: PathBuf,
+    /// How far rows are stored.
+    pub sink: PathBuf,
+}
+
+fn from_env(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+mod duration {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer};
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Duration, D::Error> {
+        reipaz_core::time::parse_duration(&String::deserialize(d)?).map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_pass_their_own_check() {
+        Config::default().check().expect("defaults work");
+    }
+
+    #[test]
+    fn an_unknown_key_is_named() {
+        let error = toml::from_str::<Config>("lissten = '127.0.0.1:1'").expect_err("unknown key");
+        assert!(error.to_string().contains("lissten"), "{error}");
+    }
+
+    #[test]
+    fn a_public_address_needs_tokens() {
+        let mut config = Config { listen: SocketAddr::from(([0, 0, 0, 0], 7878)), ..Config::default() };
+        assert!(config.check().is_err());
+        config.tokens = vec!["a-token-of-enough-length".to_owned()];
+        config.check().expect("a token makes it fine");
+    }
+
+    #[test]
+    fn a_whole_file_is_read() {
+        let config: Config = toml::from_str(
+            r#"
+            listen = "127.0.0.1:9000"
+            drain_timeout = "3s"
+            [plugins.http_request.grants]
+            http = ["GET api.example.com"]
+            [secrets.shop_token]
+            env = "SHOP_TOKEN"
+            hosts = ["shop.example"]
+            [clickhouse]
+            mode = "off"
+            "#,
+        )
+        .expect("valid");
+        assert_eq!(config.drain_timeout, Duration::from_secs(3));
+        assert_eq!(config.plugins["http_request"].grants["http"], ["GET api.example.com"]);
+        assert_eq!(config.clickhouse.mode, ClickHouseMode::Off);
+        config.check().expect("valid");
+    }
+}

@@ -1,0 +1,162 @@
+//! The gate between what is decided and what is seen: nothing leaves the host before the events that it follows from
+//! are durable. One commit is in flight; what is decided meanwhile collects for the next (group commit).
+//!
+//! The gate does no I/O. The owner puts decisions in, takes a batch to commit when none is in flight, and gets back
+//! what that commit releases.
+
+use std::collections::HashSet;
+
+use bytes::Bytes;
+use reipaz_core::{ids::RunId, partition::Effect};
+
+/// Something to say to somebody, once it may be said.
+pub(crate) type Answer = Box<dyn FnOnce() + Send>;
+
+/// What waits for one commit.
+#[derive(Default)]
+pub(crate) struct Held {
+    /// Encoded events, in order.
+    pub(crate) records: Vec<Bytes>,
+    /// Encoded messages to other partitions.
+    pub(crate) messages: Vec<(u32, Bytes)>,
+    /// Effects of those events.
+    pub(crate) effects: Vec<Effect>,
+    /// Answers that show those events.
+    pub(crate) answers: Vec<Answer>,
+    /// Runs that those events are about.
+    runs: HashSet<RunId>,
+}
+
+impl Held {
+    fn is_empty(&self) -> bool {
+        self.records.is_empty() && self.messages.is_empty()
+    }
+}
+
+/// See the module.
+#[derive(Default)]
+pub(crate) struct Gate {
+    pending: Held,
+    in_flight: Option<Held>,
+}
+
+impl Gate {
+    /// Adds one event of a decision.
+    pub(crate) fn hold_record(&mut self, record: Bytes, about: Option<RunId>) {
+        self.pending.records.push(record);
+        self.pending.runs.extend(about);
+    }
+
+    /// Adds a message of a decision.
+    pub(crate) fn hold_message(&mut self, to: u32, body: Bytes) {
+        self.pending.messages.push((to, body));
+    }
+
+    /// Adds an effect of the decision whose events were just held.
+    pub(crate) fn hold_effect(&mut self, effect: Effect) {
+        self.pending.effects.push(effect);
+    }
+
+    /// Says `answer`, which shows `run` as it is now: at once if all of that is durable, else after the commit that
+    /// makes it so.
+    pub(crate) fn say(&mut self, run: Option<RunId>, answer: Answer) {
+        let holds = |held: &Held| match run {
+            Some(run) => held.runs.contains(&run),
+            None => !held.is_empty(),
+        };
+        if holds(&self.pending) {
+            self.pending.answers.push(answer);
+        } else if let Some(held) = self.in_flight.as_mut().filter(|held| holds(held)) {
+            held.answers.push(answer);
+        } else {
+            answer();
+        }
+    }
+
+    /// The next batch's records and messages, if there are any and no commit is in flight. It is in flight then.
+    pub(crate) fn next_commit(&mut self) -> Option<(Vec<Bytes>, Vec<(u32, Bytes)>)> {
+        if self.in_flight.is_some() || self.pending.is_empty() {
+            return None;
+        }
+        let mut held = std::mem::take(&mut self.pending);
+        let batch = (std::mem::take(&mut held.records), std::mem::take(&mut held.messages));
+        self.in_flight = Some(held);
+        Some(batch)
+    }
+
+    /// The commit in flight is durable: what it releases.
+    pub(crate) fn committed(&mut self) -> Held {
+        self.in_flight.take().unwrap_or_default()
+    }
+
+    /// Whether everything decided is durable.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.in_flight.is_none() && self.pending.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    };
+
+    use super::*;
+
+    fn run(n: u128) -> RunId {
+        RunId(uuid::Uuid::from_u128(n))
+    }
+
+    fn counting(counter: &Arc<AtomicUsize>) -> Answer {
+        let counter = Arc::clone(counter);
+        Box::new(move || {
+            counter.fetch_add(1, Ordering::SeqCst);
+        })
+    }
+
+    #[test]
+    fn an_answer_waits_for_the_commit_that_holds_its_run() {
+        let said = Arc::new(AtomicUsize::new(0));
+        let mut gate = Gate::default();
+        gate.hold_record(Bytes::from_static(b"a"), Some(run(1)));
+        gate.say(Some(run(1)), counting(&said));
+        assert_eq!(said.load(Ordering::SeqCst), 0, "not durable yet");
+
+        let (records, _) = gate.next_commit().expect("one record waits");
+        assert_eq!(records.len(), 1);
+        gate.say(Some(run(1)), counting(&said));
+        assert_eq!(said.load(Ordering::SeqCst), 0, "in flight is not durable");
+
+        gate.committed().answers.into_iter().for_each(|answer| answer());
+        assert_eq!(said.load(Ordering::SeqCst), 2);
+    }
+
+    #[test]
+    fn an_answer_about_an_untouched_run_is_said_at_once() {
+        let said = Arc::new(AtomicUsize::new(0));
+        let mut gate = Gate::default();
+        gate.hold_record(Bytes::from_static(b"a"), Some(run(1)));
+        gate.say(Some(run(2)), counting(&said));
+        assert_eq!(said.load(Ordering::SeqCst), 1);
+    }
+
+    #[test]
+    fn an_answer_that_shows_newer_events_waits_for_the_newer_commit() {
+        let said = Arc::new(AtomicUsize::new(0));
+        let mut gate = Gate::default();
+        gate.hold_record(Bytes::from_static(b"a"), Some(run(1)));
+        gate.next_commit().expect("first");
+        gate.hold_record(Bytes::from_static(b"b"), Some(run(1)));
+        gate.say(Some(run(1)), counting(&said));
+
+        assert!(gate.next_commit().is_none(), "one commit in flight at a time");
+        gate.committed().answers.into_iter().for_each(|answer| answer());
+        assert_eq!(said.load(Ordering::SeqCst), 0, "the first commit does not hold event b");
+
+        gate.next_commit().expect("second");
+        gate.committed().answers.into_iter().for_each(|answer| answer());
+        assert_eq!(said.load(Ordering::SeqCst), 1);
+        assert!(gate.is_idle());
+    }
+}

@@ -1,0 +1,553 @@
+//! The owner of a partition: the one place that decides for its runs. It joins the pure partition, the journal, the
+//! intake and the attempts.
+//!
+//! One task, one loop: take what has arrived (commands, outcomes, due timers), let the partition decide, put the
+//! decision behind the [`gate::Gate`], commit what waits there, release what the commit covers. The loop never waits
+//! for anything but inputs; a commit runs beside it.
+//!
+//! **Early release**: a silent attempt is started at once, before its events are durable, since nobody can see what it
+//! does until they are. For [`QUIET_AFTER_UNCLEAN_STOP`] after an unclean stop nothing starts early, so that an attempt
+//! that kills its host leaves a trace and is given up.
+
+mod command;
+mod gate;
+mod waiters;
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use reipaz_core::{
+    codec,
+    event::Event,
+    ids::RunId,
+    partition::{Decision, Effect, Input, Partition, PartitionConfig, Reply, Submit},
+};
+use reipaz_journal::{
+    Arrived, Batch, CommitError, Committed, Cursor, Deliveries, Journal, JournalError, Opened, Outgoing,
+    PartitionLog, Position,
+};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+pub(crate) use self::command::{Command, Submitted};
+use self::{gate::Gate, waiters::{Waiter, Waiters}};
+use crate::{attempts::Attempts, clock::PartitionClock, view};
+
+/// See the module.
+const QUIET_AFTER_UNCLEAN_STOP: Duration = Duration::from_secs(60);
+
+/// Inputs taken in one turn before a commit is looked at: bounds how long a full intake can hold one up.
+const INPUTS_PER_TURN: usize = 256;
+
+/// How long the owner waits before it tries a commit again that found no space.
+const NO_SPACE_PAUSE: Duration = Duration::from_millis(500);
+
+/// How often a tick comes even when no timer is due (retention works by ticks).
+const TICK_AT_LEAST: Duration = Duration::from_secs(1);
+
+/// How often waiters who have gone are looked for.
+const SWEEP_EVERY: Duration = Duration::from_secs(10);
+
+/// What everybody may know about an owner without asking it.
+#[derive(Debug, Default)]
+pub(crate) struct OwnerStatus {
+    /// The disk is full: nothing new is accepted.
+    pub(crate) no_space: AtomicBool,
+    /// Runs that are not terminal.
+    pub(crate) live_runs: AtomicU64,
+    /// Terminal runs still in memory.
+    pub(crate) terminal_runs: AtomicU64,
+    /// Events decided so far by this process.
+    pub(crate) events: AtomicU64,
+}
+
+/// Everything an owner is made of.
+pub(crate) struct OwnerParts {
+    pub(crate) partition: u32,
+    pub(crate) journal: Arc<dyn Journal>,
+    pub(crate) deliveries: Box<dyn Deliveries<Command>>,
+    pub(crate) attempts: Attempts,
+    pub(crate) outcomes: mpsc::Receiver<Input>,
+    pub(crate) stored: watch::Receiver<u64>,
+    pub(crate) config: PartitionConfig,
+    pub(crate) checkpoint_bytes: u64,
+    pub(crate) status: Arc<OwnerStatus>,
+    /// Cancelled when the host stops: the owner drains and closes its journal.
+    pub(crate) stop: CancellationToken,
+    pub(crate) drain_timeout: Duration,
+}
+
+/// Why an owner cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum OwnerError {
+    /// The journal cannot be opened, read or written.
+    #[error(transparent)]
+    Journal(#[from] reipaz_journal::JournalError),
+    /// A record in it is no event of ours.
+    #[error("partition {partition}, position {position}: {reason}")]
+    Replay {
+        /// Which partition.
+        partition: u32,
+        /// Which record.
+        position: u64,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The journal refused a commit for good.
+    #[error("partition {partition}: {reason}; the host stops, since what it decided may not be durable")]
+    Commit {
+        /// Which partition.
+        partition: u32,
+        /// What the journal said.
+        reason: String,
+    },
+}
+
+/// What the log is busy with, and how that ended.
+enum LogJob {
+    Commit(Batch, Result<Committed, CommitError>),
+    Checkpoint(u64, Result<(), JournalError>),
+}
+
+type InFlight = Pin<Box<dyn Future<Output = (Box<dyn PartitionLog>, LogJob)> + Send>>;
+
+/// A checkpoint that is being encoded.
+type Encoding = tokio::task::JoinHandle<(u64, Vec<Bytes>)>;
+
+/// A recovered owner, ready to run.
+pub(crate) struct Owner {
+    parts: OwnerParts,
+    core: Partition,
+    clock: PartitionClock,
+    gate: Gate,
+    waiters: Waiters,
+    log: Option<Box<dyn PartitionLog>>,
+    in_flight: Option<InFlight>,
+    consumed: Option<Cursor>,
+    encoding: Option<Encoding>,
+    encoded: Option<(u64, Vec<Bytes>)>,
+    last_checkpoint_bytes: u64,
+    durable: u64,
+    early_from: Instant,
+    swept_at: Instant,
+}
+
+impl Owner {
+    /// Opens the partition's journal and folds it. Nothing is re-issued before [`Owner::run`].
+    pub(crate) async fn recover(parts: OwnerParts) -> Result<Self, OwnerError> {
+        let began = Instant::now();
+        let Opened { checkpoint, mut tail, consumed, log, clean_stop } =
+            parts.journal.open(parts.partition).await?;
+        let mut parts = parts;
+        parts.deliveries.seek(consumed);
+        let mut core = Partition::new(parts.config.clone());
+        let mut events = 0_u64;
+        let mut replay = |position: u64, bytes: &Bytes| -> Result<(), OwnerError> {
+            let refuse =
+                |reason: String| OwnerError::Replay { partition: parts.partition, position, reason };
+            let event = codec::decode(bytes).map_err(|error| refuse(error.to_string()))?;
+            events += 1;
+            core.replay(Arc::new(event)).map_err(|error| refuse(error.to_string()))
+        };
+        let mut end = 0;
+        if let Some(checkpoint) = &checkpoint {
+            end = checkpoint.at.0;
+            checkpoint.chunks.iter().try_for_each(|chunk| replay(end, chunk))?;
+        }
+        while let Some(records) = tail.next().await? {
+            for record in &records {
+                end = record.position.0;
+                replay(end, &record.bytes)?;
+            }
+        }
+        core.set_position(end);
+        let clock = PartitionClock::new(core.last_time());
+        let quiet = if clean_stop || events == 0 { Duration::ZERO } else { QUIET_AFTER_UNCLEAN_STOP };
+        let mut owner = Self {
+            parts,
+            core,
+            clock,
+            gate: Gate::default(),
+            waiters: Waiters::default(),
+            log: Some(log),
+            in_flight: None,
+            consumed,
+            encoding: None,
+            encoded: None,
+            last_checkpoint_bytes: 0,
+            durable: end,
+            early_from: began + quiet,
+            swept_at: began,
+        };
+        let now = owner.clock.now();
+        let decision = owner.core.resume(now, clean_stop);
+        owner.hold(decision);
+        owner.publish_status();
+        tracing::info!(
+            partition = owner.parts.partition,
+            events,
+            live_runs = owner.core.live_runs(),
+            clean_stop,
+            elapsed_ms = began.elapsed().as_millis() as u64,
+            "partition recovered"
+        );
+        Ok(owner)
+    }
+
+    /// Decides until the host stops. Returns once the journal is closed.
+    pub(crate) async fn run(mut self) -> Result<(), OwnerError> {
+        let stop = self.parts.stop.clone();
+        loop {
+            self.start_checkpoint().await;
+            self.start_commit();
+            let next_tick = self
+                .core
+                .next_timer()
+                .map_or(TICK_AT_LEAST, |due| self.clock.until(due))
+                .min(TICK_AT_LEAST);
+            tokio::select! {
+                biased;
+                (log, job) = in_flight(&mut self.in_flight) => self.log_is_free(log, job)?,
+                Some(input) = self.parts.outcomes.recv() => self.decide(input),
+                Some(delivery) = self.parts.deliveries.recv() => self.deliver(delivery),
+                Ok(()) = self.parts.stored.changed() => {
+                    let position = *self.parts.stored.borrow_and_update();
+                    self.decide(Input::Stored(position));
+                }
+                () = tokio::time::sleep(next_tick) => self.decide(Input::Tick),
+                () = stop.cancelled() => break,
+            }
+            self.take_waiting();
+        }
+        self.drain().await
+    }
+
+    /// Takes what has arrived meanwhile without waiting, so that it shares the next commit.
+    fn take_waiting(&mut self) {
+        for _ in 0..INPUTS_PER_TURN {
+            if let Ok(input) = self.parts.outcomes.try_recv() {
+                self.decide(input);
+            } else if let Some(delivery) = self.parts.deliveries.try_recv() {
+                self.deliver(delivery);
+            } else {
+                break;
+            }
+        }
+        if self.swept_at.elapsed() >= SWEEP_EVERY {
+            self.swept_at = Instant::now();
+            self.waiters.sweep();
+        }
+        if self.core.next_timer().is_some_and(|due| due <= self.clock.now()) {
+            self.decide(Input::Tick);
+        }
+        self.publish_status();
+    }
+
+    fn deliver(&mut self, delivery: reipaz_journal::Delivery<Command>) {
+        if let Some(cursor) = delivery.cursor {
+            self.consumed.get_or_insert_default().advance(cursor);
+        }
+        match delivery.command {
+            Arrived::Command(command) => self.command(command),
+            // No message kind exists yet; one from a newer version is not ours to guess at.
+            Arrived::Message(bytes) => {
+                tracing::error!(partition = self.parts.partition, bytes = bytes.len(), "unknown message ignored");
+            }
+        }
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Submit { submit, until_terminal, answer } => self.submit(submit, until_terminal, answer),
+            Command::Change { run, change, answer } => {
+                let reply = self.decide_and_reply(command::input(run, change));
+                self.gate.say(Some(run), Box::new(move || drop(answer.send(reply))));
+            }
+            Command::Read { run, answer } => {
+                let found = self.core.run(run).map(view::run_view);
+                self.gate.say(Some(run), Box::new(move || drop(answer.send(found))));
+            }
+            Command::Events { run, after, limit, answer } => {
+                let found = self.core.run(run).map(|run| view::events_after(run, after, limit));
+                self.gate.say(Some(run), Box::new(move || drop(answer.send(found))));
+            }
+            Command::Logs { run, query, answer } => {
+                let found = self.core.run(run).map(|run| view::logs(run, &query));
+                self.gate.say(Some(run), Box::new(move || drop(answer.send(found))));
+            }
+            Command::Wait { run, until, answer } => match self.core.run(run) {
+                None => drop(answer.send(None)),
+                Some(found) => {
+                    let waiter = Waiter::Standing(until, answer);
+                    if waiters::is_met(until, found) {
+                        self.gate.say(Some(run), waiter.answer(found));
+                    } else {
+                        self.waiters.add(run, waiter);
+                    }
+                }
+            },
+            Command::List { query, answer } => {
+                let page = view::page(&self.core, &query);
+                self.gate.say(None, Box::new(move || drop(answer.send(page))));
+            }
+        }
+    }
+
+    fn submit(&mut self, submit: Box<Submit>, until_terminal: bool, answer: oneshot::Sender<Submitted>) {
+        if self.parts.status.no_space.load(Ordering::Relaxed) {
+            drop(answer.send(Submitted::NoSpace));
+            return;
+        }
+        let asked = submit.run;
+        match self.decide_and_reply(Input::Submit(submit)) {
+            Reply::Accepted { run, existing } => match self.core.run(run) {
+                None => drop(answer.send(Submitted::Elsewhere(run))),
+                Some(found) => {
+                    let waiter = Waiter::Submitted { existing, answer };
+                    if !until_terminal || found.status().is_terminal() {
+                        self.gate.say(Some(run), waiter.answer(found));
+                    } else {
+                        self.waiters.add(run, waiter);
+                    }
+                }
+            },
+            Reply::Refused(refusal) => {
+                self.gate.say(Some(asked), Box::new(move || drop(answer.send(Submitted::Refused(refusal)))));
+            }
+            // The partition answers a submission with nothing else.
+            Reply::None | Reply::Done => {}
+        }
+    }
+
+    fn decide_and_reply(&mut self, input: Input) -> Reply {
+        let now = self.clock.now();
+        let mut decision = self.core.handle(input, now);
+        let reply = std::mem::take(&mut decision.reply);
+        self.hold(decision);
+        reply
+    }
+
+    fn decide(&mut self, input: Input) {
+        let now = self.clock.now();
+        let decision = self.core.handle(input, now);
+        self.hold(decision);
+    }
+
+    /// Puts a decision behind the gate, starts what may start early, and readies the answers of those who wait for it.
+    fn hold(&mut self, decision: Decision) {
+        let mut touched: Option<RunId> = None;
+        let mut changed: Vec<RunId> = Vec::new();
+        for event in &decision.events {
+            let about = match &**event {
+                Event::Run(event) => Some(event.run),
+                _ => None,
+            };
+            if let Some(run) = about
+                && touched != Some(run)
+            {
+                touched = Some(run);
+                changed.push(run);
+            }
+            self.gate.hold_record(Bytes::from(codec::encode(event)), about);
+        }
+        self.parts.status.events.fetch_add(decision.events.len() as u64, Ordering::Relaxed);
+        for message in decision.messages {
+            self.gate.hold_message(message.to, Bytes::from(message.body));
+        }
+        for effect in decision.effects {
+            if self.may_start_early(&effect) {
+                self.perform(effect);
+            } else {
+                self.gate.hold_effect(effect);
+            }
+        }
+        for run in changed {
+            let Some(state) = self.core.run(run) else { continue };
+            for waiter in self.waiters.take_met(state) {
+                self.gate.say(Some(run), waiter.answer(state));
+            }
+        }
+    }
+
+    fn may_start_early(&self, effect: &Effect) -> bool {
+        match effect {
+            Effect::StartAttempt(start) => {
+                Instant::now() >= self.early_from && self.parts.attempts.is_silent(start)
+            }
+            // An expression can reveal nothing; its result is an event of its own.
+            Effect::EvaluateOutput(_) => Instant::now() >= self.early_from,
+            Effect::CancelAttempt(_) => false,
+        }
+    }
+
+    fn perform(&self, effect: Effect) {
+        match effect {
+            Effect::StartAttempt(start) => self.parts.attempts.start(*start),
+            Effect::CancelAttempt(id) => self.parts.attempts.cancel(&id),
+            Effect::EvaluateOutput(evaluate) => self.parts.attempts.evaluate_output(*evaluate),
+        }
+    }
+
+    fn start_commit(&mut self) {
+        if self.log.is_none() {
+            return;
+        }
+        let Some((records, messages)) = self.gate.next_commit() else { return };
+        let messages = messages.into_iter().map(|(to, bytes)| Outgoing { to, bytes }).collect();
+        let batch = Batch { records, messages, consumed: self.consumed };
+        self.commit(batch, Duration::ZERO);
+    }
+
+    fn commit(&mut self, batch: Batch, after: Duration) {
+        let Some(mut log) = self.log.take() else { return };
+        self.in_flight = Some(Box::pin(async move {
+            if !after.is_zero() {
+                tokio::time::sleep(after).await;
+            }
+            let result = log.commit(batch.clone()).await;
+            (log, LogJob::Commit(batch, result))
+        }));
+    }
+
+    fn log_is_free(&mut self, log: Box<dyn PartitionLog>, job: LogJob) -> Result<(), OwnerError> {
+        self.log = Some(log);
+        match job {
+            LogJob::Commit(batch, result) => self.committed(batch, result),
+            LogJob::Checkpoint(at, Ok(())) => {
+                tracing::info!(partition = self.parts.partition, position = at, "checkpoint taken");
+                Ok(())
+            }
+            // The journal as it was is still whole: the next one is tried when it is due again.
+            LogJob::Checkpoint(at, Err(error)) => {
+                tracing::error!(partition = self.parts.partition, position = at, %error, "no checkpoint");
+                Ok(())
+            }
+        }
+    }
+
+    fn committed(&mut self, batch: Batch, result: Result<Committed, CommitError>) -> Result<(), OwnerError> {
+        match result {
+            Ok(committed) => {
+                self.durable = committed.last.0;
+                if self.parts.status.no_space.swap(false, Ordering::Relaxed) {
+                    tracing::info!(partition = self.parts.partition, "space again: submissions are accepted");
+                }
+                let held = self.gate.committed();
+                held.effects.into_iter().for_each(|effect| self.perform(effect));
+                held.answers.into_iter().for_each(|answer| answer());
+                Ok(())
+            }
+            Err(CommitError::NoSpace(reason)) => {
+                if !self.parts.status.no_space.swap(true, Ordering::Relaxed) {
+                    tracing::error!(
+                        partition = self.parts.partition,
+                        %reason,
+                        "no space for the journal: submissions are refused and runs wait until there is some"
+                    );
+                }
+                self.commit(batch, NO_SPACE_PAUSE);
+                Ok(())
+            }
+            Err(error) => {
+                Err(OwnerError::Commit { partition: self.parts.partition, reason: error.to_string() })
+            }
+        }
+    }
+
+    /// A checkpoint is the state as of one decision: taken at once, encoded aside, written when its position is
+    /// durable and the log is free.
+    async fn start_checkpoint(&mut self) {
+        let Some(log) = self.log.as_ref() else { return };
+        if let Some(encoding) = self.encoding.take_if(|encoding| encoding.is_finished()) {
+            match encoding.await {
+                Ok(encoded) => self.encoded = Some(encoded),
+                Err(error) => {
+                    tracing::error!(partition = self.parts.partition, %error, "a checkpoint was not encoded");
+                }
+            }
+        } else if self.encoding.is_none()
+            && self.encoded.is_none()
+            && log.bytes_since_checkpoint() >= self.parts.checkpoint_bytes.max(self.last_checkpoint_bytes)
+        {
+            let at = self.core.position();
+            let events = self.core.checkpoint();
+            self.encoding = Some(tokio::task::spawn_blocking(move || {
+                (at, events.iter().map(|event| Bytes::from(codec::encode(event))).collect())
+            }));
+        }
+        let durable = self.durable;
+        let Some((at, chunks)) = self.encoded.take_if(|(at, _)| *at <= durable) else { return };
+        let Some(mut log) = self.log.take() else { return };
+        self.last_checkpoint_bytes = chunks.iter().map(|chunk| chunk.len() as u64).sum();
+        let stored = *self.parts.stored.borrow();
+        self.in_flight = Some(Box::pin(async move {
+            let result = match log.checkpoint(Position(at), chunks).await {
+                Ok(()) => log.delete_before(Position(stored)).await,
+                Err(error) => Err(error),
+            };
+            (log, LogJob::Checkpoint(at, result))
+        }));
+    }
+
+    /// The host stops: running attempts get [`OwnerParts::drain_timeout`] to end, then are interrupted (and executed
+    /// again by the next host); the journal is closed as cleanly stopped.
+    async fn drain(&mut self) -> Result<(), OwnerError> {
+        self.parts.attempts.stop_starting();
+        let deadline = tokio::time::Instant::now() + self.parts.drain_timeout;
+        self.waiters.clear();
+        while self.parts.attempts.running() > 0 {
+            self.start_commit();
+            tokio::select! {
+                (log, job) = in_flight(&mut self.in_flight) => self.log_is_free(log, job)?,
+                Some(input) = self.parts.outcomes.recv() => self.decide(input),
+                () = tokio::time::sleep_until(deadline) => break,
+            }
+        }
+        let left = self.parts.attempts.running();
+        if left > 0 {
+            tracing::warn!(
+                partition = self.parts.partition,
+                attempts = left,
+                "attempts did not end in time; the next host executes them again"
+            );
+        }
+        self.decide(Input::ShutDown);
+        while !self.gate.is_idle() {
+            self.start_commit();
+            let (log, job) = in_flight(&mut self.in_flight).await;
+            self.log_is_free(log, job)?;
+        }
+        self.parts.attempts.cancel_all();
+        if let Some(log) = self.log.take() {
+            log.close().await?;
+        }
+        Ok(())
+    }
+
+    fn publish_status(&self) {
+        let status = &self.parts.status;
+        status.live_runs.store(self.core.live_runs() as u64, Ordering::Relaxed);
+        status.terminal_runs.store(self.core.terminal_runs() as u64, Ordering::Relaxed);
+    }
+}
+
+/// What the log is busy with, once done; never, when it is free.
+async fn in_flight(job: &mut Option<InFlight>) -> (Box<dyn PartitionLog>, LogJob) {
+    match job.as_mut() {
+        Some(future) => {
+            let done = future.await;
+            *job = None;
+            done
+        }
+        None => std::future::pending().await,
+    }
+}
+
