@@ -3,12 +3,14 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    panic::AssertUnwindSafe,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
 
+use futures_util::FutureExt;
 use hmac::{Hmac, KeyInit, Mac};
 use reipaz_core::{
     event::{AttemptResult, LogLevel, LogLine, Progress, Usage},
@@ -84,7 +86,11 @@ impl Attempts {
         self.0.engine.handle().spawn(async move {
             let id = start.id.clone();
             crash_here_if_asked(&start);
-            let done = this.execute(start, &cancel).await;
+            // A fault of ours must not leave a run without an outcome.
+            let executed = AssertUnwindSafe(this.execute(start, &cancel)).catch_unwind().await;
+            let done = executed.unwrap_or_else(|_| {
+                done(id.clone(), AttemptOutcome::Result(AttemptResult::Error(host_fault())), None)
+            });
             // Removed first: once the outcome is told, nothing of this attempt runs.
             this.lock().remove(&id);
             if !cancel.is_cancelled() {
@@ -119,19 +125,8 @@ impl Attempts {
     pub(crate) fn evaluate_output(&self, ask: EvaluateOutput) {
         let this = self.clone();
         self.0.engine.handle().spawn(async move {
-            let result = match &ask.plan.output {
-                None => Ok(reipaz_core::json::null()),
-                Some(template) => {
-                    let seed = derive_seed(&ask.run_seed, "output", 0);
-                    match this.render(&Condition::Succeeded, template, &ask.scope, &[], seed, ask.at).await {
-                        Ok(Rendered::Value(json)) => this.bounded(json, "output"),
-                        // `Succeeded` has no expression that could be false.
-                        Ok(Rendered::ConditionFalse) => Ok(reipaz_core::json::null()),
-                        Err(failure) => Err(failure),
-                    }
-                }
-            };
-            let result = match result {
+            let output = AssertUnwindSafe(this.output(&ask)).catch_unwind().await;
+            let result = match output.unwrap_or_else(|_| Err(host_fault())) {
                 Ok(json) => AttemptResult::Output(json),
                 Err(failure) => AttemptResult::Error(failure),
             };
@@ -139,11 +134,21 @@ impl Attempts {
         });
     }
 
+    async fn output(&self, ask: &EvaluateOutput) -> Result<Json, Failure> {
+        let Some(template) = &ask.plan.output else { return Ok(reipaz_core::json::null()) };
+        let seed = derive_seed(&ask.run_seed, "output", 0);
+        match self.render(&Condition::Succeeded, template, &ask.scope, &[], seed).await? {
+            Rendered::Value(json) => self.bounded(json, "output"),
+            // `Succeeded` has no expression that could be false.
+            Rendered::ConditionFalse => Ok(reipaz_core::json::null()),
+        }
+    }
+
     async fn execute(&self, start: StartAttempt, cancel: &CancellationToken) -> AttemptDone {
         let step = Arc::clone(&start.plan.steps[start.step]);
         let seed = derive_seed(&start.run_seed, start.id.path.as_str(), start.id.attempt);
         let rendered = self
-            .render(&step.condition, &step.with, &start.scope, &start.plan.secrets, seed, start.started_at)
+            .render(&step.condition, &step.with, &start.scope, &start.plan.secrets, seed)
             .await
             .and_then(|rendered| match rendered {
                 Rendered::Value(json) => self.bounded(json, "input").map(Rendered::Value),
@@ -210,7 +215,6 @@ impl Attempts {
         scope: &Scope,
         secrets: &[Arc<str>],
         seed: [u8; 32],
-        at: Timestamp,
     ) -> Result<Rendered, Failure> {
         let secrets: BTreeMap<Arc<str>, String> =
             secrets.iter().map(|name| (Arc::clone(name), SecretStore::placeholder(name))).collect();
@@ -226,7 +230,7 @@ impl Attempts {
                 condition: prepared.condition.clone(),
                 filters: prepared.filters.clone(),
                 seed,
-                clock_start_us: at.0,
+                cancel: CancellationToken::new(),
             })
             .await
             .map_err(to_failure)?;
@@ -274,6 +278,10 @@ impl Attempts {
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<AttemptId, CancellationToken>> {
         self.0.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn host_fault() -> Failure {
+    Failure::new(ErrorClass::Host, "host_fault", "the host failed while it executed this; its log says more")
 }
 
 fn done(id: AttemptId, outcome: AttemptOutcome, input_digest: Option<Digest>) -> AttemptDone {

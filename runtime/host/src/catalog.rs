@@ -92,6 +92,11 @@ impl Catalog {
         Ok(catalog)
     }
 
+    /// Told at every change.
+    pub(crate) fn changes(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.port.changes()
+    }
+
     fn learn(&self, key: &str, bytes: &[u8]) -> Result<(), CatalogError> {
         let refuse = |reason: String| CatalogError::Record { key: key.to_owned(), reason };
         if key.starts_with(records::WORKFLOW) {

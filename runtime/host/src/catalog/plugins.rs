@@ -205,6 +205,28 @@ impl Catalog {
         load.await.map_err(|message| Failure::new(ErrorClass::Transient, "plugin_not_loaded", message))
     }
 
+    /// Has the engine load what is installed, so that the first run of a plugin finds it ready. What does not load is
+    /// tried again when a run needs it.
+    pub(crate) async fn load_all(&self, engine: &Engine) {
+        for plugin in self.all_plugins() {
+            if let Err(failure) = self.ensure_loaded(engine, &plugin.digest).await {
+                tracing::error!(
+                    plugin = plugin.name(),
+                    version = plugin.version(),
+                    reason = %failure.message,
+                    "plugin not loaded"
+                );
+            }
+        }
+    }
+
+    /// Whether this very component is installed as a standard plugin.
+    pub(crate) fn has_standard(&self, wasm: &[u8]) -> bool {
+        let digest = Digest::of(wasm);
+        self.read().by_digest.get(&digest).is_some_and(|plugin| plugin.record.standard)
+            && self.binary(&digest).exists()
+    }
+
     pub(super) fn add_plugin(&self, plugin: Arc<Plugin>) {
         let mut state = self.write();
         state.by_digest.insert(plugin.digest, Arc::clone(&plugin));

@@ -1,0 +1,82 @@
+//! What the host counts, in Prometheus' text format. Counters that another part keeps anyway (the journal's, the
+//! engine's, the owners') are read when somebody asks, not kept twice.
+
+use std::sync::{Arc, OnceLock, atomic::Ordering};
+
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use reipaz_journal::Embedded;
+
+use crate::app::App;
+
+/// Renders everything.
+pub(crate) struct Metrics {
+    handle: Option<PrometheusHandle>,
+    app: Arc<App>,
+    journal: Embedded,
+}
+
+impl Metrics {
+    /// One recorder serves all hosts of a process.
+    pub(crate) fn new(app: Arc<App>, journal: Embedded) -> Self {
+        static RECORDER: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
+        let handle = RECORDER.get_or_init(|| {
+            // Latencies of an API call, from a memory lookup to a full long poll.
+            let buckets = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0];
+            let built = PrometheusBuilder::new().set_buckets(&buckets).and_then(PrometheusBuilder::install_recorder);
+            built.inspect_err(|error| tracing::warn!(%error, "no metrics recorder")).ok()
+        });
+        Self { handle: handle.clone(), app, journal }
+    }
+
+    /// The page that Prometheus scrapes.
+    pub(crate) fn render(&self) -> String {
+        let Some(handle) = &self.handle else { return String::new() };
+        self.read_owners();
+        self.read_journal();
+        self.read_engine();
+        metrics::gauge!("reipaz_clickhouse_ready").set(if self.app.history.is_ready() { 1.0 } else { 0.0 });
+        metrics::gauge!("reipaz_process_resident_bytes").set(resident_bytes() as f64);
+        handle.run_upkeep();
+        handle.render()
+    }
+
+    fn read_owners(&self) {
+        for (partition, owner) in self.app.owners.iter().enumerate() {
+            let partition = partition.to_string();
+            let read = |value: &std::sync::atomic::AtomicU64| value.load(Ordering::Relaxed);
+            metrics::gauge!("reipaz_runs_live", "partition" => partition.clone())
+                .set(read(&owner.live_runs) as f64);
+            metrics::gauge!("reipaz_runs_terminal_in_memory", "partition" => partition.clone())
+                .set(read(&owner.terminal_runs) as f64);
+            metrics::counter!("reipaz_events_total", "partition" => partition).absolute(read(&owner.events));
+        }
+        let full = self.app.owners.iter().any(|owner| owner.no_space.load(Ordering::Relaxed));
+        metrics::gauge!("reipaz_journal_disk_full").set(if full { 1.0 } else { 0.0 });
+    }
+
+    fn read_journal(&self) {
+        let stats = self.journal.stats();
+        metrics::counter!("reipaz_journal_fsyncs_total").absolute(stats.fsyncs);
+        metrics::counter!("reipaz_journal_commits_total").absolute(stats.commits);
+        metrics::counter!("reipaz_journal_records_total").absolute(stats.records);
+        metrics::counter!("reipaz_journal_bytes_total").absolute(stats.bytes);
+    }
+
+    fn read_engine(&self) {
+        let stats = self.app.engine.stats();
+        metrics::counter!("reipaz_attempts_total").absolute(stats.attempts);
+        metrics::counter!("reipaz_attempts_cpu_microseconds_total").absolute(stats.cpu_us);
+        metrics::counter!("reipaz_attempts_wall_microseconds_total").absolute(stats.wall_us);
+        metrics::counter!("reipaz_evaluations_total").absolute(stats.evaluations);
+        metrics::gauge!("reipaz_attempts_running").set(stats.running as f64);
+        metrics::gauge!("reipaz_attempts_queued").set(stats.queued as f64);
+    }
+}
+
+/// The host's own memory, without its children. 0 where /proc does not say.
+fn resident_bytes() -> u64 {
+    let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kilobytes = line.and_then(|line| line.trim().trim_end_matches(" kB").trim().parse::<u64>().ok());
+    kilobytes.unwrap_or(0) * 1024
+}

@@ -1,0 +1,360 @@
+//! A host's life: what is started in which order, what stops it, and what it says meanwhile.
+//!
+//! Start: configuration, port (taken first, so that a port in use is told at once), data directory and its lock,
+//! engine, catalogue, ClickHouse (in the background), owners (recovered before the first request is answered), sink,
+//! API. Stop: no new submissions, long polls end, attempts drain, journals close, the sink stores what is left.
+
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
+
+use reipaz_core::partition::PartitionConfig;
+use reipaz_engine::{Engine, EngineConfig};
+use reipaz_journal::{Deliveries, Embedded, EmbeddedConfig, Intake, Journal};
+use reipaz_store::{Store, StoreConfig, Target};
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    app::App,
+    attempts::Attempts,
+    catalog::{Catalog, CatalogError, Install},
+    config::{ClickHouseMode, Config, ConfigError},
+    facade::{Facade, FacadeError},
+    history::History,
+    owner::{Command, Owner, OwnerError, OwnerParts, OwnerStatus},
+    secrets::SecretStore,
+    sink::{self, Sink},
+};
+
+/// Outcomes that wait for an owner. An attempt whose outcome does not fit waits with it.
+const OUTCOMES_QUEUED: usize = 4_096;
+
+/// What the standard `http_request` may do when the operator says nothing: any public address. (The engine refuses
+/// private ones that no grant names.)
+const HTTP_REQUEST_GRANTS: [&str; 1] = ["* *"];
+
+/// Why a host did not start, or stopped by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    /// See [`ConfigError`].
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The data directory cannot be made or used.
+    #[error("the data directory {dir} cannot be used: {source}")]
+    DataDir {
+        /// Which.
+        dir: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The port is taken, or not ours to take.
+    #[error("cannot listen on {address}: {source}{}", port_hint(source))]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// See [`reipaz_journal::JournalError`].
+    #[error(transparent)]
+    Journal(#[from] reipaz_journal::JournalError),
+    /// See [`OwnerError`].
+    #[error(transparent)]
+    Owner(#[from] OwnerError),
+    /// See [`CatalogError`].
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// The engine does not start on this machine.
+    #[error("the WebAssembly engine does not start: {0}")]
+    Engine(String),
+    /// A standard plugin does not install.
+    #[error("the standard plugin {name} does not install: {source}")]
+    StandardPlugin {
+        /// Which.
+        name: String,
+        /// Why.
+        source: FacadeError,
+    },
+    /// The sink found a record that it cannot read.
+    #[error("the sink stopped: {0}")]
+    Sink(String),
+    /// A part of the host panicked.
+    #[error("a part of the host failed: {0}")]
+    Panicked(String),
+}
+
+fn port_hint(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        std::io::ErrorKind::AddrInUse => "; another process has it: stop that, or choose another with --listen",
+        std::io::ErrorKind::PermissionDenied => "; ports below 1024 need privileges: choose a higher one",
+        _ => "",
+    }
+}
+
+/// A running host.
+pub struct Host {
+    address: SocketAddr,
+    app: Arc<App>,
+    /// Long polls end, submissions are refused.
+    draining: CancellationToken,
+    /// Owners drain and close.
+    stop_owners: CancellationToken,
+    stop_sink: CancellationToken,
+    stop_api: CancellationToken,
+    owners: JoinSet<Result<(), OwnerError>>,
+    sink: JoinSet<Result<(), HostError>>,
+    api: JoinSet<std::io::Result<()>>,
+    store: Option<Store>,
+}
+
+impl Host {
+    /// Starts everything; the API answers when this returns.
+    pub async fn start(config: Config) -> Result<Self, HostError> {
+        config.check()?;
+        let listener = TcpListener::bind(config.listen)
+            .await
+            .map_err(|source| HostError::Listen { address: config.listen, source })?;
+        let address =
+            listener.local_addr().map_err(|source| HostError::Listen { address: config.listen, source })?;
+        let paths = config.paths();
+        make_private_dir(&config.data_dir)?;
+
+        let embedded = Embedded::open(EmbeddedConfig {
+            dir: paths.journal.clone(),
+            partitions: config.partitions,
+            ..EmbeddedConfig::default()
+        })
+        .await?;
+        let journal = embedded.journal();
+        let (intake, deliveries) = embedded.intake::<Command>(config.limits.queued_commands);
+
+        let engine = Engine::new(engine_config(&config)).map_err(|error| HostError::Engine(error.to_string()))?;
+        let configured =
+            config.plugins.iter().map(|(name, plugin)| (name.clone(), plugin.grants.clone())).collect();
+        let catalog = Arc::new(Catalog::open(embedded.catalog(), paths.plugins.clone(), configured)?);
+        install_standard_plugins(&catalog, &engine).await?;
+        catalog.load_all(&engine).await;
+
+        let (stored_senders, stored_receivers): (Vec<_>, Vec<_>) =
+            (0..config.partitions).map(|_| watch::channel(0_u64)).unzip();
+        let stop_owners = CancellationToken::new();
+        let stop_sink = CancellationToken::new();
+        let mut sink = JoinSet::new();
+        let store = start_store(&config).await;
+        match &store {
+            Some(store) => {
+                let parts = (store.clone(), Arc::clone(&catalog), Arc::clone(&journal));
+                let (file, stop) = (paths.sink.clone(), stop_sink.clone());
+                sink.spawn(async move {
+                    let (store, catalog, journal) = parts;
+                    let sink = Sink::open(store, catalog, &journal, stored_senders, file).await;
+                    let sink = sink.map_err(|error| HostError::Sink(error.to_string()))?;
+                    sink.run(stop).await.map_err(|error| HostError::Sink(error.to_string()))
+                });
+            }
+            None => {
+                let (journal, stop) = (Arc::clone(&journal), stop_sink.clone());
+                sink.spawn(async move {
+                    sink::follow_without_store(journal, stored_senders, stop).await;
+                    Ok(())
+                });
+            }
+        }
+
+        let secrets = Arc::new(SecretStore::load(&config.secrets)?);
+        let statuses: Vec<Arc<OwnerStatus>> = (0..config.partitions).map(|_| Arc::default()).collect();
+        let mut owners = JoinSet::new();
+        let mut recovering = JoinSet::new();
+        for (((partition, deliveries), stored), status) in
+            (0..).zip(deliveries).zip(stored_receivers).zip(&statuses)
+        {
+            let (outcomes, received) = mpsc::channel(OUTCOMES_QUEUED);
+            let attempts = Attempts::new(
+                engine.clone(),
+                Arc::clone(&catalog),
+                Arc::clone(&secrets),
+                outcomes,
+                config.limits.payload_bytes,
+            );
+            recovering.spawn(Owner::recover(OwnerParts {
+                partition,
+                journal: Arc::clone(&journal),
+                deliveries,
+                attempts,
+                outcomes: received,
+                stored,
+                config: partition_config(&config),
+                checkpoint_bytes: config.limits.checkpoint_bytes,
+                status: Arc::clone(status),
+                stop: stop_owners.clone(),
+                drain_timeout: config.drain_timeout,
+            }));
+        }
+        while let Some(recovered) = recovering.join_next().await {
+            let owner = recovered.map_err(|error| HostError::Panicked(error.to_string()))??;
+            owners.spawn(owner.run());
+        }
+
+        let draining = CancellationToken::new();
+        let app = Arc::new(App {
+            catalog,
+            engine,
+            intake,
+            partitions: config.partitions,
+            owners: statuses,
+            history: History::new(store.clone()),
+            draining: draining.clone(),
+            payload_bytes: config.limits.payload_bytes,
+        });
+        let stop_api = CancellationToken::new();
+        let mut api = JoinSet::new();
+        let metrics = crate::metrics::Metrics::new(Arc::clone(&app), embedded);
+        api.spawn(crate::api::serve(
+            listener,
+            Arc::clone(&app) as Arc<dyn Facade>,
+            crate::api::Settings {
+                tokens: config.tokens.clone(),
+                cors_origins: config.cors_origins.clone(),
+                metrics: Arc::new(move || metrics.render()),
+            },
+            stop_api.clone(),
+        ));
+        tracing::info!(%address, data_dir = %config.data_dir.display(), "listening");
+        Ok(Self { address, app, draining, stop_owners, stop_sink, stop_api, owners, sink, api, store })
+    }
+
+    /// Where the API listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The host as the API sees it.
+    pub fn facade(&self) -> Arc<dyn Facade> {
+        Arc::clone(&self.app) as Arc<dyn Facade>
+    }
+
+    /// Until a part of the host ends by itself, which none does in health.
+    pub async fn failed(&mut self) -> HostError {
+        let ended = |error: Option<HostError>| {
+            error.unwrap_or_else(|| HostError::Panicked("a part of the host ended by itself".to_owned()))
+        };
+        tokio::select! {
+            Some(owner) = self.owners.join_next() => match owner {
+                Ok(result) => ended(result.err().map(HostError::Owner)),
+                Err(error) => HostError::Panicked(error.to_string()),
+            },
+            Some(sink) = self.sink.join_next() => match sink {
+                Ok(result) => ended(result.err()),
+                Err(error) => HostError::Panicked(error.to_string()),
+            },
+            Some(api) = self.api.join_next() => match api {
+                Ok(Err(error)) => HostError::Panicked(format!("the API ended: {error}")),
+                Ok(Ok(())) => ended(None),
+                Err(error) => HostError::Panicked(error.to_string()),
+            },
+        }
+    }
+
+    /// Orderly: see the module. What attempts did not end is executed again by the next host.
+    pub async fn stop(mut self) -> Result<(), HostError> {
+        self.draining.cancel();
+        self.stop_owners.cancel();
+        while let Some(owner) = self.owners.join_next().await {
+            owner.map_err(|error| HostError::Panicked(error.to_string()))??;
+        }
+        self.stop_sink.cancel();
+        while let Some(sink) = self.sink.join_next().await {
+            sink.map_err(|error| HostError::Panicked(error.to_string()))??;
+        }
+        self.stop_api.cancel();
+        // Connections that stay busy are cut; everything they could tell is durable.
+        let served = async { while self.api.join_next().await.is_some() {} };
+        if tokio::time::timeout(Duration::from_secs(2), served).await.is_err() {
+            self.api.shutdown().await;
+        }
+        if let Some(store) = self.store.take() {
+            store.stop().await;
+        }
+        Ok(())
+    }
+}
+
+fn partition_config(config: &Config) -> PartitionConfig {
+    let share = |bound: usize| bound.div_ceil(config.partitions as usize);
+    PartitionConfig {
+        max_live_runs: share(config.limits.live_runs),
+        max_terminal_runs: share(config.limits.terminal_runs),
+        idempotency_retention: config.idempotency_retention,
+        ..PartitionConfig::default()
+    }
+}
+
+fn engine_config(config: &Config) -> EngineConfig {
+    let defaults = EngineConfig::default();
+    EngineConfig {
+        permits: config.limits.attempts,
+        threads: match config.limits.guest_threads {
+            0 => defaults.threads,
+            threads => threads,
+        },
+        cache_dir: config.paths().compiled,
+        memory_bytes: config.limits.guest_memory_bytes,
+        output_bytes: config.limits.payload_bytes,
+        jq: Some(bytes::Bytes::from_static(reipaz_plugins::JQ)),
+        ..defaults
+    }
+}
+
+async fn start_store(config: &Config) -> Option<Store> {
+    let target = match config.clickhouse.mode {
+        ClickHouseMode::Off => return None,
+        ClickHouseMode::External => Target::External {
+            url: config.clickhouse.url.clone().unwrap_or_default(),
+            database: config.clickhouse.database.clone(),
+            user: config.clickhouse.user.clone(),
+            password: config.clickhouse.password.clone(),
+        },
+        ClickHouseMode::Embedded => Target::Embedded {
+            library: config.clickhouse.library.clone(),
+            dir: config.paths().clickhouse,
+            child: vec![
+                std::env::current_exe().map_or_else(|_| "reipaz".into(), std::path::PathBuf::into_os_string),
+                "internal-clickhouse".into(),
+            ],
+        },
+    };
+    Some(Store::start(StoreConfig { target, ..StoreConfig::default() }).await)
+}
+
+async fn install_standard_plugins(catalog: &Catalog, engine: &Engine) -> Result<(), HostError> {
+    for bundled in reipaz_plugins::STANDARD {
+        if catalog.has_standard(bundled.bytes) {
+            continue;
+        }
+        let grants = (bundled.name == "http_request")
+            .then(|| [("http".to_owned(), HTTP_REQUEST_GRANTS.map(ToOwned::to_owned).to_vec())].into());
+        let install = Install { wasm: bytes::Bytes::from_static(bundled.bytes), grants, standard: true };
+        let began = std::time::Instant::now();
+        let installed = catalog
+            .install(engine, install)
+            .await
+            .map_err(|source| HostError::StandardPlugin { name: bundled.name.to_owned(), source })?;
+        tracing::info!(
+            plugin = %installed.plugin.name,
+            version = %installed.plugin.version,
+            elapsed_ms = began.elapsed().as_millis() as u64,
+            "standard plugin installed"
+        );
+    }
+    Ok(())
+}
+
+/// Only the host's user reads it: inputs and outputs of runs are in there.
+fn make_private_dir(dir: &Path) -> Result<(), HostError> {
+    use std::os::unix::fs::DirBuilderExt;
+    let refuse = |source| HostError::DataDir { dir: dir.display().to_string(), source };
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(refuse)
+}
