@@ -38,6 +38,28 @@ pub enum Event {
     KeyExpired(#[n(0)] KeyExpired),
 }
 
+impl Event {
+    /// Partition time of the decision that it belongs to.
+    pub fn at(&self) -> Timestamp {
+        match self {
+            Self::WorkflowPinned(event) => event.at,
+            Self::Run(event) => event.at,
+            Self::RunForgotten(event) => event.at,
+            Self::KeyExpired(event) => event.at,
+        }
+    }
+
+    /// Which run it is about, if it is about one.
+    pub fn run(&self) -> Option<RunId> {
+        match self {
+            Self::WorkflowPinned(_) => None,
+            Self::Run(event) => Some(event.run),
+            Self::RunForgotten(event) => Some(event.run),
+            Self::KeyExpired(event) => Some(event.run),
+        }
+    }
+}
+
 /// See [`Event::WorkflowPinned`].
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 pub struct WorkflowPinned {
@@ -122,7 +144,7 @@ pub enum Fact {
     #[n(1)]
     AttemptStarted(#[n(0)] AttemptStarted),
     /// The attempt's host stopped before there was an outcome. The same attempt is executed again (same number, same
-    /// seed, same start of its clock) unless `gives_up`.
+    /// seed, same start of its clock) unless an `AttemptFinished` with a failure of class `host` follows.
     #[n(2)]
     AttemptInterrupted(#[n(0)] AttemptInterrupted),
     /// The attempt's outcome. If it failed, a `RetryScheduled` may follow; if none does, the step has failed.

@@ -1,6 +1,23 @@
-//! The retry rule: whether and when a failed attempt is followed by another. Pure arithmetic on arguments.
+//! The retry rule: whether and when a failed attempt is followed by another. Pure arithmetic on arguments; the draw for
+//! the jitter is one of them.
+//!
+//! The first [`IMMEDIATE_RETRIES`] retries after a network error or a timeout come at once, since most of those are
+//! blips. Further ones back off exponentially, with "full jitter" (Brooker, "Exponential Backoff And Jitter", AWS
+//! Architecture Blog, 2015) so that what failed together does not come back together. Where the other side says how
+//! long it wants to be left alone, that is obeyed, or the step fails; it is never asked sooner.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
+
+use sha2::{Digest as _, Sha256};
+
+use crate::{
+    failure::{ErrorClass, Failure},
+    ids::StepPath,
+    time::Timestamp,
+};
+
+/// So many retries of a step after network errors and timeouts come without a delay.
+pub const IMMEDIATE_RETRIES: u32 = 2;
 
 /// When a failed step is tried again (a document's `retry`).
 #[derive(Clone, Debug, PartialEq)]
@@ -19,7 +36,7 @@ pub struct RetryRule {
     pub jitter: Jitter,
 }
 
-/// How backoff delays are spread, so that what failed together does not come back together.
+/// How backoff delays are spread.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Jitter {
@@ -40,6 +57,145 @@ impl Default for RetryRule {
             max_delay: Duration::from_secs(60),
             within: Duration::from_secs(15 * 60),
             jitter: Jitter::Full,
+        }
+    }
+}
+
+/// How far a step has come in its rule. A run that somebody retries starts this afresh.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// Attempts made; the failed one counts.
+    pub attempts: u32,
+    /// How many of the retries came immediately.
+    pub immediate: u32,
+    /// How many of the retries came after a backoff.
+    pub backoffs: u32,
+    /// When the first attempt started: where `within` counts from.
+    pub first_started: Timestamp,
+}
+
+/// What the rule says about a failed attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Try again after `delay` (whole milliseconds).
+    Retry {
+        /// From now.
+        delay: Duration,
+        /// Where the delay comes from.
+        reason: Reason,
+    },
+    /// The step has failed.
+    GiveUp(GiveUp),
+}
+
+/// Which part of the rule gave a delay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// One of the first retries after a network error or a timeout.
+    Immediate,
+    /// Exponential, with jitter.
+    Backoff,
+    /// The other side said.
+    RetryAfter,
+}
+
+impl Reason {
+    /// The reason as it stands in events.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Immediate => "immediate",
+            Self::Backoff => "backoff",
+            Self::RetryAfter => "retry_after",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Why a step is not tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GiveUp {
+    /// Failures of this class would only repeat.
+    Class,
+    /// All attempts are used.
+    Attempts,
+    /// The next attempt would start after the rule's `within`.
+    Window,
+}
+
+/// Whether failures of this class may pass by themselves.
+pub fn is_retried(class: ErrorClass) -> bool {
+    match class {
+        ErrorClass::Transient | ErrorClass::Network | ErrorClass::Timeout | ErrorClass::RateLimited => true,
+        ErrorClass::Permanent
+        | ErrorClass::Resource
+        | ErrorClass::Trap
+        | ErrorClass::Denied
+        | ErrorClass::Cancelled
+        | ErrorClass::Host => false,
+    }
+}
+
+/// The number that spreads the delay after this attempt: the same for the same attempt, even over all of `u64`.
+pub fn draw(run_seed: &[u8; 32], path: &StepPath, attempt: u32) -> u64 {
+    let mut hash = Sha256::new();
+    hash.update(b"retry jitter");
+    hash.update(run_seed);
+    hash.update(attempt.to_be_bytes());
+    hash.update(path.as_str());
+    let digest: [u8; 32] = hash.finalize().into();
+    digest.iter().take(8).fold(0, |number, &byte| (number << 8) | u64::from(byte))
+}
+
+impl RetryRule {
+    /// What follows a failure at `now`. `draw` is even over `u64` (see [`draw`]).
+    pub fn decide(&self, pace: Pace, failure: &Failure, now: Timestamp, draw: u64) -> Verdict {
+        if !is_retried(failure.class) {
+            return Verdict::GiveUp(GiveUp::Class);
+        }
+        if pace.attempts >= self.attempts {
+            return Verdict::GiveUp(GiveUp::Attempts);
+        }
+        let quick = matches!(failure.class, ErrorClass::Network | ErrorClass::Timeout);
+        let (delay, reason) = if let Some(millis) = failure.retry_after_ms {
+            (Duration::from_millis(millis), Reason::RetryAfter)
+        } else if quick && pace.immediate < IMMEDIATE_RETRIES {
+            (Duration::ZERO, Reason::Immediate)
+        } else {
+            (self.spread(self.backoff(pace.backoffs), draw), Reason::Backoff)
+        };
+        if now.plus(delay) > pace.first_started.plus(self.within) {
+            return Verdict::GiveUp(GiveUp::Window);
+        }
+        Verdict::Retry { delay, reason }
+    }
+
+    /// The backoff before jitter, after so many earlier ones: `base * factor^earlier`, at most `max_delay`.
+    pub fn backoff(&self, earlier: u32) -> Duration {
+        let (base, max) = (self.base.as_secs_f64(), self.max_delay.as_secs_f64());
+        // Multiplied step by step: exact for whole factors, and the same on every platform.
+        let mut seconds = base.min(max);
+        for _ in 0..earlier {
+            if seconds >= max || self.factor <= 1.0 {
+                break;
+            }
+            seconds = (seconds * self.factor).min(max);
+        }
+        Duration::from_millis((seconds * 1000.0).round() as u64)
+    }
+
+    fn spread(&self, delay: Duration, draw: u64) -> Duration {
+        match self.jitter {
+            Jitter::None => delay,
+            Jitter::Full => {
+                // The product's upper half: draw / 2^64 of the delay, both ends included.
+                let millis = (delay.as_millis().saturating_add(1)).saturating_mul(u128::from(draw)) >> 64;
+                Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX))
+            }
         }
     }
 }

@@ -14,7 +14,7 @@ use futures_util::FutureExt;
 use hmac::{Hmac, KeyInit, Mac};
 use reipaz_core::{
     event::{AttemptResult, LogLevel, LogLine, Progress, Usage},
-    expression::evaluate::{self, Rendered},
+    expression::evaluate::{self, View},
     failure::{ErrorClass, Failure},
     ids::{AttemptId, Digest},
     json::Json,
@@ -130,7 +130,7 @@ impl Attempts {
                 Ok(json) => AttemptResult::Output(json),
                 Err(failure) => AttemptResult::Error(failure),
             };
-            drop(this.0.outcomes.send(Input::OutputDone(OutputDone { run: ask.run, result })).await);
+            drop(this.0.outcomes.send(Input::OutputDone(OutputDone { run: ask.run, seq: ask.seq, result })).await);
         });
     }
 
@@ -218,23 +218,32 @@ impl Attempts {
     ) -> Result<Rendered, Failure> {
         let secrets: BTreeMap<Arc<str>, String> =
             secrets.iter().map(|name| (Arc::clone(name), SecretStore::placeholder(name))).collect();
-        let prepared = evaluate::prepare(condition, template);
-        if prepared.is_native() {
-            return evaluate::render_native(condition, template, scope, &secrets);
+        let view = View { scope, secrets: &secrets };
+        match evaluate::holds(condition, view).transpose()? {
+            Some(false) => return Ok(Rendered::ConditionFalse),
+            Some(true) | None => {}
         }
+        let mut filters = evaluate::prepare(condition, template);
+        if filters.filters.is_empty() {
+            return evaluate::render(template, view, &mut std::iter::empty()).map(Rendered::Value);
+        }
+        let condition = filters.has_condition.then(|| filters.filters.remove(0));
         let evaluated = self
             .0
             .engine
             .evaluate(engine::Evaluation {
-                scope: evaluate::scope_json(scope, &secrets),
-                condition: prepared.condition.clone(),
-                filters: prepared.filters.clone(),
+                scope: evaluate::scope_json(scope, &secrets)?,
+                condition,
+                filters: filters.filters,
                 seed,
                 cancel: CancellationToken::new(),
             })
             .await
             .map_err(to_failure)?;
-        evaluate::render_with(condition, template, scope, &secrets, evaluated.condition, evaluated.values)
+        if evaluated.condition == Some(false) {
+            return Ok(Rendered::ConditionFalse);
+        }
+        evaluate::render(template, view, &mut evaluated.values.into_iter()).map(Rendered::Value)
     }
 
     fn grants(&self, step: &StepPlan) -> Arc<Grants> {
@@ -278,6 +287,12 @@ impl Attempts {
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<AttemptId, CancellationToken>> {
         self.0.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What a step's expressions came to.
+enum Rendered {
+    Value(Json),
+    ConditionFalse,
 }
 
 fn host_fault() -> Failure {

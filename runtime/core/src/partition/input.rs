@@ -102,6 +102,8 @@ pub struct AttemptReport {
 pub struct OutputDone {
     /// Which run.
     pub run: RunId,
+    /// As it stood in the effect: a result of an earlier evaluation is ignored.
+    pub seq: u32,
     /// [`AttemptResult::Output`] or the failure.
     pub result: AttemptResult,
 }
@@ -203,6 +205,8 @@ pub struct ScopeStep {
 pub struct EvaluateOutput {
     /// Which run.
     pub run: RunId,
+    /// Tells evaluations of one run apart: the number of the event that made the output due.
+    pub seq: u32,
     /// Whose output template.
     pub plan: Arc<Plan>,
     /// What it may see.

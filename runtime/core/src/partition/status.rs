@@ -1,8 +1,17 @@
 //! What a run and its steps can be seen to be doing.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
+
+use super::StepStatus;
+use crate::{
+    event::{Progress, SkipReason},
+    failure::Failure,
+    ids::StepPath,
+    json::Json,
+    time::Timestamp,
+};
 
 /// Where a run stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -48,4 +57,56 @@ impl fmt::Display for RunStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
+}
+
+/// What a run or a step that is not over waits for. In JSON: `{"for": "retry", "due": "..."}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "for", rename_all = "snake_case")]
+pub enum WaitingFor {
+    /// These steps to end.
+    Steps {
+        /// Their names.
+        steps: Vec<Arc<str>>,
+    },
+    /// An attempt to end.
+    Attempt {
+        /// Its number.
+        attempt: u32,
+        /// When it was decided.
+        since: Timestamp,
+    },
+    /// The time of the next attempt.
+    Retry {
+        /// The number that it will have.
+        attempt: u32,
+        /// When.
+        due: Timestamp,
+    },
+    /// Somebody to resume the run.
+    Resume,
+    /// The run's output to be evaluated.
+    Output,
+}
+
+/// One step of a run as others may see it.
+#[derive(Clone, Debug)]
+pub struct StepView<'r> {
+    /// Where it stands.
+    pub path: &'r StepPath,
+    /// Its name in the document.
+    pub name: &'r Arc<str>,
+    /// Where it has got to.
+    pub status: StepStatus,
+    /// Attempts started so far. (A retried run counts on, so that no attempt's identity comes twice.)
+    pub attempts: u32,
+    /// Its output, once completed.
+    pub output: Option<&'r Json>,
+    /// The failure of its last attempt, once failed.
+    pub error: Option<&'r Failure>,
+    /// Why it was skipped.
+    pub skipped: Option<&'r SkipReason>,
+    /// What it waits for, unless it is over.
+    pub waiting_for: Option<WaitingFor>,
+    /// What its running attempt last told about its progress.
+    pub progress: Option<&'r Progress>,
 }

@@ -1,0 +1,443 @@
+//! How each event changes state. Nothing else does, and nothing here decides or evaluates anything; what cannot have
+//! been decided in this state is an error, not a guess.
+
+use std::sync::Arc;
+
+use super::{
+    Partition, PinnedInUse,
+    run::{Phase, Pinned, PlannedOutput, Run, Step},
+    timers::{Timer, Timers, retry},
+};
+use crate::{
+    event::{
+        AttemptResult, Event, Fact, KeyExpired, RunAccepted, RunEvent, RunForgotten, RunRetried, SkipReason,
+        WorkflowPinned,
+    },
+    ids::{Digest, RunId, StepPath},
+    plan::{Plan, StepIndex},
+};
+
+/// Why an event does not follow from those before it: the journal is incomplete, or an incompatible release wrote it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReplayError {
+    /// A fact about a run that was never accepted.
+    #[error("event {seq} of run {run} stands before the run was accepted: {ADVICE}")]
+    UnknownRun {
+        /// Which run.
+        run: RunId,
+        /// Which of its events.
+        seq: u32,
+    },
+    /// A run's events are not without gaps.
+    #[error("run {run} continues with event {found} where {expected} is due: {ADVICE}")]
+    Sequence {
+        /// Which run.
+        run: RunId,
+        /// The number due.
+        expected: u32,
+        /// The number found.
+        found: u32,
+    },
+    /// A run of a workflow version that was not pinned.
+    #[error("run {run} uses the workflow {plan}, which no event before it pinned: {ADVICE}")]
+    UnknownPlan {
+        /// Which run.
+        run: RunId,
+        /// Digest of the pinned workflow.
+        plan: Digest,
+    },
+    /// A pinned workflow that this release cannot read.
+    #[error("the pinned workflow {plan} cannot be compiled ({reason}): start the release that wrote it")]
+    Plan {
+        /// Its digest.
+        plan: Digest,
+        /// Why.
+        reason: String,
+    },
+    /// A step that the workflow does not have.
+    #[error("event {seq} of run {run} names the step {step}, which its workflow does not have: {ADVICE}")]
+    UnknownStep {
+        /// Which run.
+        run: RunId,
+        /// Which of its events.
+        seq: u32,
+        /// The step.
+        step: StepPath,
+    },
+    /// A fact that cannot follow from the run's state.
+    #[error("event {seq} of run {run} cannot follow from those before it ({reason}): {ADVICE}")]
+    Impossible {
+        /// Which run.
+        run: RunId,
+        /// Which of its events.
+        seq: u32,
+        /// What does not fit.
+        reason: &'static str,
+    },
+}
+
+const ADVICE: &str = "events before it are missing, or another release wrote it; start the release that wrote to this \
+                      journal last, or restore the journal's files from a copy";
+
+impl Partition {
+    /// The one way in which state changes.
+    pub(super) fn apply(&mut self, event: &Arc<Event>) -> Result<(), ReplayError> {
+        self.position += 1;
+        match &**event {
+            Event::WorkflowPinned(pinned) => self.pin(event, pinned)?,
+            Event::Run(about) => match &about.fact {
+                Fact::RunAccepted(accepted) => self.accept(event, about, accepted)?,
+                _ => self.change(event, about)?,
+            },
+            Event::RunForgotten(forgotten) => self.forget(forgotten),
+            Event::KeyExpired(expired) => self.expire(expired),
+        }
+        self.last_time = self.last_time.max(event.at());
+        Ok(())
+    }
+
+    fn pin(&mut self, event: &Arc<Event>, pinned: &WorkflowPinned) -> Result<(), ReplayError> {
+        if self.plans.contains_key(&pinned.digest) {
+            return Ok(());
+        }
+        let plan = match self.offered.get(&pinned.digest) {
+            Some(plan) => Arc::clone(plan),
+            None => Arc::new(compile(pinned)?),
+        };
+        let pinned_plan = Arc::new(Pinned::new(plan));
+        let in_use = PinnedInUse { pinned: pinned_plan, event: Arc::clone(event), runs: 0 };
+        self.plans.insert(pinned.digest, in_use);
+        Ok(())
+    }
+
+    fn accept(
+        &mut self,
+        event: &Arc<Event>,
+        about: &RunEvent,
+        accepted: &Arc<RunAccepted>,
+    ) -> Result<(), ReplayError> {
+        let impossible = |reason| ReplayError::Impossible { run: about.run, seq: about.seq, reason };
+        if about.seq != 1 {
+            return Err(impossible("a run's first event has number 1"));
+        }
+        if self.runs.contains_key(&about.run) {
+            return Err(impossible("the run exists already"));
+        }
+        let in_use = self
+            .plans
+            .get_mut(&accepted.plan)
+            .ok_or(ReplayError::UnknownPlan { run: about.run, plan: accepted.plan })?;
+        in_use.runs += 1;
+        let mut run = Run::new(about, Arc::clone(accepted), Arc::clone(&in_use.pinned));
+        run.record(event, self.position);
+        if let Some(deadline) = run.deadline {
+            self.timers.set(deadline, run.id, Timer::Deadline);
+        }
+        self.live += 1;
+        self.bytes += run.bytes;
+        self.drop_key(about.run);
+        self.runs.insert(about.run, run);
+        Ok(())
+    }
+
+    fn change(&mut self, event: &Arc<Event>, about: &RunEvent) -> Result<(), ReplayError> {
+        let run = self
+            .runs
+            .get_mut(&about.run)
+            .ok_or(ReplayError::UnknownRun { run: about.run, seq: about.seq })?;
+        let expected = run.seq() + 1;
+        if about.seq != expected {
+            return Err(ReplayError::Sequence { run: run.id, expected, found: about.seq });
+        }
+        let (bytes, finished_at) = (run.bytes, run.finished_at());
+        run.apply(event, about, &mut self.timers)?;
+        run.record(event, self.position);
+        self.bytes += run.bytes - bytes;
+        match (finished_at, run.finished_at()) {
+            (None, Some(at)) => {
+                self.live -= 1;
+                self.terminal.insert((at, run.id));
+                self.terminal_bytes += run.bytes;
+            }
+            (Some(at), None) => {
+                self.live += 1;
+                self.terminal.remove(&(at, run.id));
+                self.terminal_bytes -= bytes;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn forget(&mut self, forgotten: &RunForgotten) {
+        if let Some(run) = self.runs.remove(&forgotten.run) {
+            self.bytes -= run.bytes;
+            match run.finished_at() {
+                Some(at) => {
+                    self.terminal.remove(&(at, run.id));
+                    self.terminal_bytes -= run.bytes;
+                }
+                None => self.live -= 1,
+            }
+            if let Some(in_use) = self.plans.get_mut(&run.accepted.plan) {
+                in_use.runs -= 1;
+                if in_use.runs == 0 {
+                    self.plans.remove(&run.accepted.plan);
+                }
+            }
+        }
+        // From a checkpoint this comes for runs that were forgotten before it: the key is all that is left of them.
+        if let Some(key) = forgotten.key {
+            self.drop_key(forgotten.run);
+            self.keys.insert(forgotten.run, key);
+            self.expiries.insert((key.expires, forgotten.run));
+        }
+    }
+
+    fn expire(&mut self, expired: &KeyExpired) {
+        if expired.run == super::retain::CHECKPOINT_END {
+            self.position = 0;
+            self.runs.values_mut().for_each(|run| run.position = 0);
+        } else {
+            self.drop_key(expired.run);
+        }
+    }
+
+    fn drop_key(&mut self, run: RunId) {
+        if let Some(key) = self.keys.remove(&run) {
+            self.expiries.remove(&(key.expires, run));
+        }
+    }
+}
+
+fn compile(pinned: &WorkflowPinned) -> Result<Plan, ReplayError> {
+    let refuse = |reason: String| ReplayError::Plan { plan: pinned.digest, reason };
+    let workflow: crate::plan::PinnedWorkflow =
+        serde_json::from_str(&pinned.pinned).map_err(|error| refuse(error.to_string()))?;
+    let _ = workflow;
+    Err(refuse(String::new()))
+}
+
+impl Run {
+    fn new(about: &RunEvent, accepted: Arc<RunAccepted>, pinned: Arc<Pinned>) -> Self {
+        let steps: Box<[Step]> = pinned.plan.steps.iter().map(|_| Step::new()).collect();
+        Self {
+            id: about.run,
+            accepted_at: about.at,
+            deadline: accepted.deadline,
+            accepted,
+            pinned,
+            started_at: None,
+            paused: false,
+            end: None,
+            output_due: None,
+            first_failure: None,
+            open: steps.len(),
+            in_flight: 0,
+            bytes: (size_of::<Self>() + size_of_val(&*steps)) as u64,
+            steps,
+            history: Vec::new(),
+            position: 0,
+        }
+    }
+
+    /// Keeps the event, and sees whether it made the output due.
+    fn record(&mut self, event: &Arc<Event>, position: u64) {
+        self.history.push(Arc::clone(event));
+        self.bytes += super::retain::weight(event);
+        self.position = position;
+        let due = self.end.is_none() && self.open == 0 && self.first_failure.is_none();
+        if !due {
+            self.output_due = None;
+        } else if self.output_due.is_none()
+            && !self.paused
+            && matches!(self.pinned.output, PlannedOutput::Evaluated)
+        {
+            self.output_due = Some(self.seq());
+        }
+    }
+
+    fn apply(
+        &mut self,
+        event: &Arc<Event>,
+        about: &RunEvent,
+        timers: &mut Timers,
+    ) -> Result<(), ReplayError> {
+        let impossible = |reason| ReplayError::Impossible { run: about.run, seq: about.seq, reason };
+        if self.end.is_some() && !matches!(about.fact, Fact::RunRetried(_)) {
+            return Err(impossible("the run is over"));
+        }
+        let find = |path: &StepPath| {
+            self.pinned.index(path).ok_or_else(|| ReplayError::UnknownStep {
+                run: about.run,
+                seq: about.seq,
+                step: path.clone(),
+            })
+        };
+        match &about.fact {
+            Fact::RunAccepted(_) => return Err(impossible("the run exists already")),
+            Fact::AttemptStarted(started) => {
+                let index = find(&started.path)?;
+                let step = &mut self.steps[index];
+                match step.phase {
+                    Phase::Waiting => {}
+                    Phase::Retrying { due } => timers.clear(due, self.id, retry(index)),
+                    _ => return Err(impossible("the step cannot start")),
+                }
+                if started.attempt != step.attempts + 1 {
+                    return Err(impossible("attempts count without gaps"));
+                }
+                step.phase = Phase::Running { since: about.at };
+                step.attempts = started.attempt;
+                step.first_started.get_or_insert(about.at);
+                (step.reports, step.reported) = (0, None);
+                self.in_flight += 1;
+                self.started_at.get_or_insert(about.at);
+            }
+            Fact::AttemptInterrupted(interrupted) => {
+                let index = find(&interrupted.path)?;
+                self.running(index, interrupted.attempt).ok_or_else(|| impossible(NOT_RUNNING))?.lost =
+                    interrupted.times_lost;
+            }
+            Fact::AttemptFinished(finished) => {
+                let index = find(&finished.path)?;
+                let step = self.running(index, finished.attempt).ok_or_else(|| impossible(NOT_RUNNING))?;
+                match &finished.result {
+                    AttemptResult::Output(output) => {
+                        step.phase = Phase::Completed { output: Arc::clone(output) }
+                    }
+                    AttemptResult::Error(_) => {
+                        step.phase = Phase::Failed { by: Arc::clone(event) };
+                        self.first_failure.get_or_insert(index);
+                    }
+                }
+                self.in_flight -= 1;
+                self.open -= 1;
+            }
+            Fact::AttemptReported(reported) => {
+                let index = find(&reported.path)?;
+                let step = self.running(index, reported.attempt).ok_or_else(|| impossible(NOT_RUNNING))?;
+                step.reports += 1;
+                if reported.progress.is_some() {
+                    step.reported = Some(Arc::clone(event));
+                }
+            }
+            Fact::RetryScheduled(scheduled) => {
+                let index = find(&scheduled.path)?;
+                let step = &mut self.steps[index];
+                if !matches!(step.phase, Phase::Failed { .. }) || scheduled.attempt != step.attempts + 1 {
+                    return Err(impossible("only the attempt that just failed is followed by a retry"));
+                }
+                match &*scheduled.reason {
+                    "immediate" => step.immediate += 1,
+                    "backoff" => step.backoffs += 1,
+                    _ => {}
+                }
+                step.phase = Phase::Retrying { due: scheduled.due };
+                self.open += 1;
+                self.first_failure = self.first_failure.filter(|&first| first != index);
+                if !self.paused {
+                    timers.set(scheduled.due, self.id, retry(index));
+                }
+            }
+            Fact::StepSkipped(skipped) => {
+                let index = find(&skipped.path)?;
+                let after_failure = match &skipped.reason {
+                    SkipReason::UpstreamFailed(_) | SkipReason::UpstreamSkipped(_) => {
+                        self.failed_before(index)
+                    }
+                    SkipReason::ConditionFalse | SkipReason::NothingFailed => false,
+                };
+                match self.steps[index].phase {
+                    Phase::Waiting => {}
+                    Phase::Running { .. } => self.in_flight -= 1,
+                    _ => return Err(impossible("the step cannot be skipped")),
+                }
+                self.steps[index].phase = Phase::Skipped { by: Arc::clone(event), after_failure };
+                self.open -= 1;
+            }
+            Fact::RunPaused(_) => {
+                self.paused = true;
+                for (due, timer) in self.retries() {
+                    timers.clear(due, self.id, timer);
+                }
+            }
+            Fact::RunResumed(_) => {
+                self.paused = false;
+                for (due, timer) in self.retries() {
+                    timers.set(due, self.id, timer);
+                }
+            }
+            Fact::RunFinished(_) => self.end(event, timers),
+            Fact::RunRetried(retried) => {
+                let from = retried.steps.iter().map(find).collect::<Result<Vec<_>, _>>()?;
+                if self.end.is_none() {
+                    return Err(impossible("the run is not over"));
+                }
+                self.start_afresh(&from, retried, timers);
+            }
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, event: &Arc<Event>, timers: &mut Timers) {
+        for (due, timer) in self.retries() {
+            timers.clear(due, self.id, timer);
+        }
+        if let Some(deadline) = self.deadline {
+            timers.clear(deadline, self.id, Timer::Deadline);
+        }
+        for step in self.steps.iter_mut().filter(|step| !step.phase.is_over()) {
+            step.phase = Phase::Cancelled;
+        }
+        (self.open, self.in_flight, self.paused) = (0, 0, false);
+        self.end = Some(Arc::clone(event));
+    }
+
+    fn start_afresh(&mut self, from: &[StepIndex], retried: &RunRetried, timers: &mut Timers) {
+        for index in self.with_dependents(from) {
+            let step = &mut self.steps[index];
+            *step = Step { attempts: step.attempts, attempts_before: step.attempts, ..Step::new() };
+        }
+        self.open = self.steps.iter().filter(|step| !step.phase.is_over()).count();
+        self.first_failure = self.steps.iter().position(|step| matches!(step.phase, Phase::Failed { .. }));
+        self.end = None;
+        self.deadline = retried.deadline;
+        if let Some(deadline) = self.deadline {
+            timers.set(deadline, self.id, Timer::Deadline);
+        }
+    }
+
+    /// These steps and all that depend on them, ascending.
+    pub(super) fn with_dependents(&self, from: &[StepIndex]) -> Vec<StepIndex> {
+        let mut chosen = vec![false; self.steps.len()];
+        from.iter().for_each(|&index| chosen[index] = true);
+        // In dependency order one pass is enough.
+        for (index, step) in self.pinned.plan.steps.iter().enumerate() {
+            chosen[index] |= step.upstream.iter().any(|&before| chosen[before]);
+        }
+        (0..chosen.len()).filter(|&index| chosen[index]).collect()
+    }
+
+    /// Whether a step that this one depends on, however far up, failed.
+    pub(super) fn failed_before(&self, index: StepIndex) -> bool {
+        let upstream = &self.pinned.plan.steps[index].upstream;
+        upstream.iter().any(|&before| self.steps[before].phase.carries_failure())
+    }
+
+    /// The step, if this is its attempt that is being executed.
+    fn running(&mut self, index: StepIndex, attempt: u32) -> Option<&mut Step> {
+        let step = &mut self.steps[index];
+        (matches!(step.phase, Phase::Running { .. }) && step.attempts == attempt).then_some(step)
+    }
+
+    /// Times of its retries.
+    pub(super) fn retries(&self) -> impl Iterator<Item = (crate::time::Timestamp, Timer)> {
+        self.steps.iter().enumerate().filter_map(|(index, step)| match step.phase {
+            Phase::Retrying { due } => Some((due, retry(index))),
+            _ => None,
+        })
+    }
+}
+
+const NOT_RUNNING: &str = "the attempt is not being executed";

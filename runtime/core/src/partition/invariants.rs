@@ -1,0 +1,77 @@
+//! What must hold after every input. For tests: it walks the whole state.
+
+use super::{
+    Partition, Run,
+    run::Phase,
+    timers::{Timer, retry},
+};
+use crate::event::Event;
+
+impl Partition {
+    /// Says what does not hold, if anything: above all, that no run is stuck. Takes time in proportion to the state.
+    pub fn check_invariants(&self) -> Result<(), String> {
+        let mut timers = 0;
+        for run in self.runs.values() {
+            timers += self.check_run(run).map_err(|broken| format!("run {}: {broken}; {run:?}", run.id))?;
+        }
+        let live = self.runs.values().filter(|run| run.end.is_none()).count();
+        let sum = |terminal_only: bool| -> u64 {
+            self.runs.values().filter(|run| !terminal_only || run.end.is_some()).map(|run| run.bytes).sum()
+        };
+        holds(live == self.live, "the count of live runs is right")?;
+        holds(self.runs.len() == live + self.terminal.len(), "each run is live or terminal")?;
+        holds(sum(false) == self.bytes && sum(true) == self.terminal_bytes, "bytes are summed up")?;
+        holds(timers == self.timers.len(), "no timer is left behind")?;
+        holds(self.keys.len() == self.expiries.len(), "each kept key has its expiry")?;
+        holds(self.keys.keys().all(|run| !self.runs.contains_key(run)), "a run in memory keeps its own key")?;
+        for (digest, in_use) in &self.plans {
+            let users = self.runs.values().filter(|run| run.accepted.plan == *digest).count();
+            holds(users == in_use.runs, "the users of a plan are counted")?;
+        }
+        Ok(())
+    }
+
+    /// How many timers the run has.
+    fn check_run(&self, run: &Run) -> Result<usize, String> {
+        let count = |is: fn(&Phase) -> bool| run.steps.iter().filter(|step| is(&step.phase)).count();
+        let running = count(|phase| matches!(phase, Phase::Running { .. }));
+        let retrying = count(|phase| matches!(phase, Phase::Retrying { .. }));
+        holds(count(|phase| !phase.is_over()) == run.open, "open steps are counted")?;
+        holds(running == run.in_flight, "attempts in flight are counted")?;
+        for (index, event) in run.history.iter().enumerate() {
+            let Event::Run(event) = &**event else { return Err("only its own events".into()) };
+            holds(event.seq as usize == index + 1 && event.run == run.id, "its events are without gaps")?;
+        }
+        if let Some(finished_at) = run.finished_at() {
+            holds(run.open == 0 && run.output_due.is_none(), "nothing goes on after the end")?;
+            holds(self.terminal.contains(&(finished_at, run.id)), "the end is indexed")?;
+            return Ok(0);
+        }
+        let deadline = run.deadline.is_none_or(|at| self.timers.has(at, run.id, Timer::Deadline));
+        holds(deadline, "the deadline has its timer")?;
+        let waiting_here = usize::from(run.deadline.is_some());
+        if run.paused {
+            return Ok(waiting_here);
+        }
+        for (index, step) in run.steps.iter().enumerate() {
+            match step.phase {
+                Phase::Retrying { due } => {
+                    holds(self.timers.has(due, run.id, retry(index)), "a retry has its timer")?;
+                }
+                Phase::Waiting => {
+                    let upstream = &run.plan().steps[index].upstream;
+                    let open = upstream.iter().any(|&before| !run.steps[before].phase.is_over());
+                    holds(open, "a step waits for a step that is not over")?;
+                }
+                _ => {}
+            }
+        }
+        let goes_on = running + retrying > 0 || run.output_due.is_some();
+        holds(goes_on, "a live run has an attempt, a timer or an evaluation: it is not stuck")?;
+        Ok(waiting_here + retrying)
+    }
+}
+
+fn holds(condition: bool, what: &str) -> Result<(), String> {
+    if condition { Ok(()) } else { Err(format!("it does not hold that {what}")) }
+}
