@@ -4,7 +4,7 @@
 //! engine, catalogue, ClickHouse (in the background), owners (recovered before the first request is answered), sink,
 //! API. Stop: no new submissions, long polls end, attempts drain, journals close, the sink stores what is left.
 
-use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::Path, sync::Arc};
 
 use reipaz_core::partition::PartitionConfig;
 use reipaz_engine::{Engine, EngineConfig};
@@ -18,12 +18,14 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    api,
     app::App,
     attempts::Attempts,
     catalog::{Catalog, CatalogError, Install},
     config::{ClickHouseMode, Config, ConfigError},
     facade::{Facade, FacadeError},
     history::History,
+    metrics::Metrics,
     owner::{Command, Owner, OwnerError, OwnerParts, OwnerStatus},
     secrets::SecretStore,
     sink::{self, Sink},
@@ -106,7 +108,7 @@ pub struct Host {
     stop_api: CancellationToken,
     owners: JoinSet<Result<(), OwnerError>>,
     sink: JoinSet<Result<(), HostError>>,
-    api: JoinSet<std::io::Result<()>>,
+    api: JoinSet<()>,
     store: Option<Store>,
 }
 
@@ -210,20 +212,19 @@ impl Host {
             payload_bytes: config.limits.payload_bytes,
         });
         let stop_api = CancellationToken::new();
-        let mut api = JoinSet::new();
-        let metrics = crate::metrics::Metrics::new(Arc::clone(&app), embedded);
-        api.spawn(crate::api::serve(
-            listener,
-            Arc::clone(&app) as Arc<dyn Facade>,
-            crate::api::Settings {
-                tokens: config.tokens.clone(),
-                cors_origins: config.cors_origins.clone(),
-                metrics: Arc::new(move || metrics.render()),
-            },
-            stop_api.clone(),
-        ));
+        let mut api_tasks = JoinSet::new();
+        let metrics = Metrics::new(Arc::clone(&app), embedded);
+        let settings = api::Settings {
+            tokens: config.tokens.clone(),
+            cors_origins: config.cors_origins.clone(),
+            payload_bytes: config.limits.payload_bytes,
+            ..api::Settings::default()
+        };
+        let facade = Arc::clone(&app) as Arc<dyn Facade>;
+        let router = api::router(facade, settings, Arc::new(move || metrics.render()));
+        api_tasks.spawn(api::serve(listener, router, stop_api.clone()));
         tracing::info!(%address, data_dir = %config.data_dir.display(), "listening");
-        Ok(Self { address, app, draining, stop_owners, stop_sink, stop_api, owners, sink, api, store })
+        Ok(Self { address, app, draining, stop_owners, stop_sink, stop_api, owners, sink, api: api_tasks, store })
     }
 
     /// Where the API listens.
@@ -251,8 +252,7 @@ impl Host {
                 Err(error) => HostError::Panicked(error.to_string()),
             },
             Some(api) = self.api.join_next() => match api {
-                Ok(Err(error)) => HostError::Panicked(format!("the API ended: {error}")),
-                Ok(Ok(())) => ended(None),
+                Ok(()) => ended(None),
                 Err(error) => HostError::Panicked(error.to_string()),
             },
         }
@@ -270,11 +270,7 @@ impl Host {
             sink.map_err(|error| HostError::Panicked(error.to_string()))??;
         }
         self.stop_api.cancel();
-        // Connections that stay busy are cut; everything they could tell is durable.
-        let served = async { while self.api.join_next().await.is_some() {} };
-        if tokio::time::timeout(Duration::from_secs(2), served).await.is_err() {
-            self.api.shutdown().await;
-        }
+        while self.api.join_next().await.is_some() {}
         if let Some(store) = self.store.take() {
             store.stop().await;
         }
