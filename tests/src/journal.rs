@@ -1,0 +1,1 @@
+//! Looks into a stopped host's journal, for the one promise that is about it.
