@@ -3,4 +3,5 @@
 //! [`facade`] is the seam inside it: the API and the CLI stand on one side and know only that, the rest on the other.
 #![warn(missing_docs)]
 
+pub mod api;
 pub mod facade;

@@ -10,14 +10,14 @@ use super::{kinds, problem::Problem};
 
 /// The rule of one host.
 #[derive(Clone, Debug)]
-pub struct Access {
+pub(super) struct Access {
     tokens: Vec<[u8; 32]>,
     origins: Vec<String>,
 }
 
 impl Access {
     /// With these tokens (none: loopback callers only) and these web origins (`*`: any).
-    pub fn new(tokens: &[String], origins: &[String]) -> Self {
+    pub(super) fn new(tokens: &[String], origins: &[String]) -> Self {
         Self {
             tokens: tokens.iter().map(|token| Sha256::digest(token.as_bytes()).into()).collect(),
             origins: origins.iter().map(|origin| origin.trim_end_matches('/').to_ascii_lowercase()).collect(),
@@ -25,7 +25,7 @@ impl Access {
     }
 
     /// Lets a request pass or says why not.
-    pub fn check(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), Problem> {
+    pub(super) fn check(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), Problem> {
         if self.tokens.is_empty() {
             check_host(uri, headers)?;
         }

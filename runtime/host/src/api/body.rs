@@ -11,22 +11,22 @@ use serde::de::DeserializeOwned;
 use super::{kinds, limits, problem::Problem};
 
 /// Content types of JSON.
-pub const JSON: &[&str] = &["application/json"];
+pub(super) const JSON: &[&str] = &["application/json"];
 /// Content types of a workflow document.
-pub const DOCUMENT: &[&str] =
+pub(super) const DOCUMENT: &[&str] =
     &["application/yaml", "application/json", "text/yaml", "application/x-yaml", "text/x-yaml"];
 /// Content types of a component.
-pub const WASM: &[&str] = &["application/wasm", "application/octet-stream"];
+pub(super) const WASM: &[&str] = &["application/wasm", "application/octet-stream"];
 /// Content types of a statement.
-pub const SQL: &[&str] = &["application/sql", "text/plain"];
+pub(super) const SQL: &[&str] = &["application/sql", "text/plain"];
 
 /// Reads a body of one of the types in `accepts`, of at most `limit` bytes. An empty one needs no type.
-pub async fn read(headers: &HeaderMap, body: Body, accepts: &[&str], limit: usize) -> Result<Bytes, Problem> {
+pub(super) async fn read(headers: &HeaderMap, body: Body, accepts: &[&str], limit: usize) -> Result<Bytes, Problem> {
     read_within(headers, body, accepts, limit, limits::BODY_TIMEOUT).await
 }
 
 /// As [`read`], within a time of its own.
-pub async fn read_within(
+pub(super) async fn read_within(
     headers: &HeaderMap,
     body: Body,
     accepts: &[&str],
@@ -80,20 +80,20 @@ fn check_type(headers: &HeaderMap, accepts: &[&str], may_be_empty: bool) -> Resu
 }
 
 /// Reads a body that is one JSON object for `T`; an empty body is `{}`.
-pub fn parse<T: DeserializeOwned>(body: &Bytes) -> Result<T, Problem> {
+pub(super) fn parse<T: DeserializeOwned>(body: &Bytes) -> Result<T, Problem> {
     let text: &[u8] = if body.is_empty() { b"{}" } else { body };
     serde_json::from_slice(text).map_err(|error| malformed(&error))
 }
 
 /// The problem of a body that is no JSON, or not the JSON that the route expects.
-pub fn malformed(error: &serde_json::Error) -> Problem {
+pub(super) fn malformed(error: &serde_json::Error) -> Problem {
     Problem::new(&kinds::MALFORMED_BODY, error)
         .with("line", error.line())
         .with("column", error.column())
 }
 
 /// A body as text.
-pub fn text(body: &Bytes) -> Result<&str, Problem> {
+pub(super) fn text(body: &Bytes) -> Result<&str, Problem> {
     std::str::from_utf8(body).map_err(|error| {
         Problem::new(&kinds::MALFORMED_BODY, format!("the body is not UTF-8: byte {} does not fit", error.valid_up_to()))
     })

@@ -6,12 +6,12 @@ use reipaz_core::{ids::RunId, time::Timestamp};
 use crate::facade::{LogPosition, RunPosition};
 
 /// The cursor that continues after a run.
-pub fn of_run(position: RunPosition) -> String {
+pub(super) fn of_run(position: RunPosition) -> String {
     format!("1{:016x}{:032x}", position.created_at.0, position.id.0.as_u128())
 }
 
 /// Reads what [`of_run`] wrote.
-pub fn run(text: &str) -> Option<RunPosition> {
+pub(super) fn run(text: &str) -> Option<RunPosition> {
     let text = text.strip_prefix('1').filter(|text| text.len() == 48 && text.is_ascii())?;
     let (time, id) = text.split_at(16);
     Some(RunPosition {
@@ -21,12 +21,12 @@ pub fn run(text: &str) -> Option<RunPosition> {
 }
 
 /// `SEQ.INDEX`, the place of a log line.
-pub fn of_log(position: LogPosition) -> String {
+pub(super) fn of_log(position: LogPosition) -> String {
     format!("{}.{}", position.seq, position.index)
 }
 
 /// Reads what [`of_log`] wrote.
-pub fn log(text: &str) -> Option<LogPosition> {
+pub(super) fn log(text: &str) -> Option<LogPosition> {
     let (seq, index) = text.split_once('.')?;
     Some(LogPosition { seq: seq.parse().ok()?, index: index.parse().ok()? })
 }

@@ -12,14 +12,14 @@ use super::limits::JSON_DEPTH;
 /// Why a text is no payload.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct PayloadError(serde_json::Error);
+pub(super) struct PayloadError(serde_json::Error);
 
 /// Checks that `text` is one JSON value that everybody further down can read (numbers in range, whole surrogate pairs,
 /// nesting within [`JSON_DEPTH`]) and gives it back without the white space between its tokens.
 ///
 /// Two submissions under one idempotency key are compared by this text, so how a client indents does not matter; the
 /// order of its keys does.
-pub fn payload(text: &str) -> Result<Json, PayloadError> {
+pub(super) fn payload(text: &str) -> Result<Json, PayloadError> {
     let mut deserializer = serde_json::Deserializer::from_str(text);
     Sound { depth_left: JSON_DEPTH }.deserialize(&mut deserializer).map_err(PayloadError)?;
     deserializer.end().map_err(PayloadError)?;

@@ -21,11 +21,11 @@ use http::{HeaderName, HeaderValue, Method, Response, header};
 use super::{access::Access, kinds, limits, problem::Problem};
 
 /// Identifies one request in answers and logs.
-pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// What the layer keeps.
 #[derive(Debug)]
-pub struct Outermost {
+pub(super) struct Outermost {
     access: Access,
     /// Tells ids of one process from those of another.
     process: u32,
@@ -34,7 +34,7 @@ pub struct Outermost {
 
 impl Outermost {
     /// For one process; `process` should differ between processes.
-    pub fn new(access: Access, process: u32) -> Arc<Self> {
+    pub(super) fn new(access: Access, process: u32) -> Arc<Self> {
         Arc::new(Self { access, process, requests: AtomicU64::new(0) })
     }
 
@@ -64,7 +64,7 @@ impl Outermost {
 }
 
 /// The layer.
-pub async fn layer(State(this): State<Arc<Outermost>>, request: Request, next: Next) -> Response<Body> {
+pub(super) async fn layer(State(this): State<Arc<Outermost>>, request: Request, next: Next) -> Response<Body> {
     let started = Instant::now();
     let id = this.request_id(request.headers().get(REQUEST_ID));
     let method = request.method().clone();
@@ -91,7 +91,7 @@ pub async fn layer(State(this): State<Arc<Outermost>>, request: Request, next: N
 }
 
 /// Whether the caller asks for server-sent events.
-pub fn wants_stream(headers: &http::HeaderMap) -> bool {
+pub(super) fn wants_stream(headers: &http::HeaderMap) -> bool {
     headers
         .get_all(header::ACCEPT)
         .iter()

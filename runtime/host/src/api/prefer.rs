@@ -8,13 +8,13 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use super::limits::WAIT_MAX;
 
 /// Says which preference was honoured.
-pub const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
+pub(super) const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 
 /// How long the caller wants to wait: `wait` of the first `Prefer` that has one, at most [`WAIT_MAX`]; `None` without
 /// one and for `wait=0`.
-pub fn wait(headers: &HeaderMap) -> Option<Duration> {
+pub(super) fn wait(headers: &HeaderMap) -> Option<Duration> {
     headers
         .get_all(PREFER)
         .iter()
@@ -26,7 +26,7 @@ pub fn wait(headers: &HeaderMap) -> Option<Duration> {
 }
 
 /// What to answer for a wait that was honoured.
-pub fn applied(wait: Duration) -> HeaderValue {
+pub(super) fn applied(wait: Duration) -> HeaderValue {
     HeaderValue::try_from(format!("wait={}", wait.as_secs())).unwrap_or(HeaderValue::from_static("wait"))
 }
 

@@ -10,7 +10,7 @@ use super::{kinds, problem::Problem};
 
 /// The query of a request as `T`, which should deny unknown fields.
 #[derive(Debug)]
-pub struct Params<T>(pub T);
+pub(super) struct Params<T>(pub(super) T);
 
 impl<T: DeserializeOwned, S: Sync> FromRequestParts<S> for Params<T> {
     type Rejection = Problem;
@@ -28,7 +28,7 @@ impl<T: DeserializeOwned, S: Sync> FromRequestParts<S> for Params<T> {
 }
 
 /// A page's length: `asked`, between 1 and the most, else the usual.
-pub fn page_limit(asked: Option<usize>, (usual, most): (usize, usize)) -> Result<usize, Problem> {
+pub(super) fn page_limit(asked: Option<usize>, (usual, most): (usize, usize)) -> Result<usize, Problem> {
     match asked {
         None => Ok(usual),
         Some(limit) if (1..=most).contains(&limit) => Ok(limit),

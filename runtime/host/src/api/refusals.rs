@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use reipaz_core::document::Diagnostic;
+use reipaz_core::document::{Diagnostic, code};
 
 use super::{kinds, problem::Problem};
 use crate::facade::FacadeError;
@@ -68,11 +68,9 @@ impl From<FacadeError> for Problem {
 }
 
 fn document(diagnostics: &[Diagnostic]) -> Problem {
-    let kind = if diagnostics.iter().any(|diagnostic| diagnostic.code == "malformed") {
-        &kinds::MALFORMED_DOCUMENT
-    } else {
-        &kinds::INVALID_DOCUMENT
-    };
+    let unreadable = [code::SYNTAX, code::TAB, code::EMPTY, code::MULTIPLE_DOCUMENTS];
+    let malformed = diagnostics.iter().any(|diagnostic| unreadable.contains(&diagnostic.code));
+    let kind = if malformed { &kinds::MALFORMED_DOCUMENT } else { &kinds::INVALID_DOCUMENT };
     let first = diagnostics.first().map_or(String::new(), |first| {
         format!(", the first in line {}, column {}: {}", first.line, first.column, first.message)
     });

@@ -1,0 +1,187 @@
+//! Runs: read (and wait for), list, change.
+
+use std::{str::FromStr, sync::Arc, time::Duration};
+
+use axum::{
+    body::Body,
+    extract::{Path, State},
+};
+use http::{HeaderMap, StatusCode};
+use reipaz_core::{ids::RunId, partition::RunStatus, time::Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Shared, body, cursor, kinds, limits, prefer,
+    problem::Problem,
+    query::{self, Params},
+    respond::{self, Answer},
+};
+use crate::facade::{Change, RunPosition, RunQuery, RunSummary, WaitUntil};
+
+/// A run id out of a path. What is no id is no run.
+pub(super) fn run_id(text: &str) -> Result<RunId, Problem> {
+    RunId::from_str(text)
+        .map_err(|_| Problem::new(&kinds::RUN_NOT_FOUND, format!("{text:?} is no run id: ids are UUIDs")))
+}
+
+/// Query of [`read`].
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ReadParams {
+    after: Option<u32>,
+}
+
+/// `GET /v1/runs/{id}`: as it stands; with `Prefer: wait=N` once it has ended, with `?after=SEQ` too once it has changed.
+pub(super) async fn read(
+    State(shared): State<Arc<Shared>>,
+    Path(id): Path<String>,
+    Params(params): Params<ReadParams>,
+    headers: HeaderMap,
+) -> Answer {
+    let id = run_id(&id)?;
+    let Some(wait) = prefer::wait(&headers) else {
+        return respond::json(StatusCode::OK, &shared.facade.run(id).await?);
+    };
+    let until = params.after.map_or(WaitUntil::Terminal, WaitUntil::Beyond);
+    shared.wait(id, until, wait).await?;
+    let answer = respond::json(StatusCode::OK, &shared.facade.run(id).await?);
+    respond::with_header(answer, prefer::PREFERENCE_APPLIED, prefer::applied(wait))
+}
+
+impl Shared {
+    /// Waits for a run, and no longer than until the host drains.
+    pub(super) async fn wait(
+        &self,
+        id: RunId,
+        until: WaitUntil,
+        wait: Duration,
+    ) -> Result<crate::facade::Standing, Problem> {
+        let draining = self.facade.draining();
+        tokio::select! {
+            standing = self.facade.wait(id, until, wait) => Ok(standing?),
+            () = draining.cancelled(), if !wait.is_zero() => Ok(self.facade.wait(id, until, Duration::ZERO).await?),
+        }
+    }
+}
+
+/// Query of [`list`].
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ListParams {
+    workflow: Option<String>,
+    version: Option<u32>,
+    status: Option<String>,
+    created_from: Option<Timestamp>,
+    created_before: Option<Timestamp>,
+    limit: Option<usize>,
+    cursor: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Page {
+    runs: Vec<RunSummary>,
+    next: Option<String>,
+    partial: bool,
+}
+
+/// `GET /v1/runs`: newest first, a page at a time.
+pub(super) async fn list(State(shared): State<Arc<Shared>>, Params(params): Params<ListParams>) -> Answer {
+    let after = match params.cursor.as_deref() {
+        None => None,
+        Some(text) => Some(cursor::run(text).ok_or_else(|| {
+            Problem::new(&kinds::INVALID_QUERY, "cursor: take it unchanged from the `next` of the page before")
+        })?),
+    };
+    let query = RunQuery {
+        workflow: params.workflow,
+        version: params.version,
+        status: params.status.as_deref().map(statuses).transpose()?.unwrap_or_default(),
+        created_from: params.created_from,
+        created_before: params.created_before,
+        after,
+        limit: query::page_limit(params.limit, limits::RUNS_PAGE)?,
+    };
+    let page = shared.facade.list_runs(query).await?;
+    let next = page
+        .runs
+        .last()
+        .filter(|_| page.more)
+        .map(|last| cursor::of_run(RunPosition { created_at: last.created_at, id: last.id }));
+    respond::json(StatusCode::OK, &Page { runs: page.runs, next, partial: page.partial })
+}
+
+/// `failed,cancelled`.
+fn statuses(text: &str) -> Result<Vec<RunStatus>, Problem> {
+    const ALL: [RunStatus; 7] = [
+        RunStatus::Pending,
+        RunStatus::Running,
+        RunStatus::Waiting,
+        RunStatus::Paused,
+        RunStatus::Completed,
+        RunStatus::Failed,
+        RunStatus::Cancelled,
+    ];
+    text.split(',')
+        .map(|name| {
+            ALL.into_iter().find(|status| status.as_str() == name.trim()).ok_or_else(|| {
+                let known = ALL.map(RunStatus::as_str).join(", ");
+                Problem::new(&kinds::INVALID_QUERY, format!("status: {name:?} is none; take some of: {known}"))
+            })
+        })
+        .collect()
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Reason {
+    reason: Option<Arc<str>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct From {
+    step: Option<Arc<str>>,
+}
+
+/// `POST /v1/runs/{id}/cancel`.
+pub(super) async fn cancel(state: State<Arc<Shared>>, id: Path<String>, headers: HeaderMap, reason: Body) -> Answer {
+    with_reason(state, id, headers, reason, |reason| Change::Cancel { reason }).await
+}
+
+/// `POST /v1/runs/{id}/pause`.
+pub(super) async fn pause(state: State<Arc<Shared>>, id: Path<String>, headers: HeaderMap, reason: Body) -> Answer {
+    with_reason(state, id, headers, reason, |reason| Change::Pause { reason }).await
+}
+
+/// `POST /v1/runs/{id}/resume`.
+pub(super) async fn resume(state: State<Arc<Shared>>, id: Path<String>, headers: HeaderMap, reason: Body) -> Answer {
+    with_reason(state, id, headers, reason, |reason| Change::Resume { reason }).await
+}
+
+/// `POST /v1/runs/{id}/retry`.
+pub(super) async fn retry(
+    State(shared): State<Arc<Shared>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    from: Body,
+) -> Answer {
+    let id = run_id(&id)?;
+    let From { step } = body::parse(&body::read(&headers, from, body::JSON, limits::SMALL_BODY_BYTES).await?)?;
+    respond::json(StatusCode::OK, &shared.facade.change(id, Change::Retry { step }).await?)
+}
+
+async fn with_reason(
+    State(shared): State<Arc<Shared>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    reason: Body,
+    change: impl FnOnce(Option<Arc<str>>) -> Change,
+) -> Answer {
+    let id = run_id(&id)?;
+    let Reason { reason } = body::parse(&body::read(&headers, reason, body::JSON, limits::SMALL_BODY_BYTES).await?)?;
+    if reason.as_ref().is_some_and(|reason| reason.len() > limits::REASON_BYTES) {
+        let detail = format!("`reason`: at most {} bytes", limits::REASON_BYTES);
+        return Err(Problem::new(&kinds::MALFORMED_BODY, detail));
+    }
+    respond::json(StatusCode::OK, &shared.facade.change(id, change(reason)).await?)
+}
