@@ -1,0 +1,189 @@
+//! Outgoing HTTP: what a guest's `wasi:http` request goes through before it reaches a network, and what comes back.
+//!
+//! In order: the grant (method, host, port), the name's addresses, the filter over each address ([`address`]), a connection
+//! to a checked address under the original name ([`connect`]), kept and reused with its address ([`pool`]), secrets put
+//! into header values, bodies counted and timed ([`body`]). Nothing follows a redirect: the guest sees it, and a request to
+//! the new place starts here again.
+//!
+//! A denial is told to the guest as an HTTP error and remembered by the host, so that whatever the guest makes of it, the
+//! attempt's failure has the class `denied`.
+
+mod address;
+mod body;
+mod connect;
+mod pool;
+mod tls;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::uri::Scheme;
+use http::{HeaderValue, Request, Response, Uri, header};
+use http_body_util::BodyExt;
+use wasmtime_wasi_http::{Error, RequestOptions, Result, WasiBody, WasiHttpHooks};
+
+use crate::attempt::Secrets;
+use crate::config::HttpLimits;
+use crate::grants::{Grants, Host};
+use crate::guest::clock::Clock;
+use crate::guest::state::Denials;
+use crate::http::address::Gate;
+use crate::http::pool::{Key, Pool};
+
+/// What all attempts share: idle connections, certificates, limits.
+pub(crate) struct Client {
+    pool: Pool,
+    tls: tls::Tls,
+    limits: HttpLimits,
+}
+
+impl Client {
+    pub(crate) fn new(limits: HttpLimits) -> Arc<Self> {
+        Arc::new(Self { pool: Pool::default(), tls: tls::Tls::default(), limits })
+    }
+}
+
+/// The way out for one attempt.
+pub(crate) struct Outbound {
+    client: Arc<Client>,
+    grants: Arc<Grants>,
+    secrets: Arc<dyn Secrets>,
+    denials: Denials,
+    clock: Clock,
+}
+
+impl Outbound {
+    pub(crate) fn new(
+        client: Arc<Client>,
+        grants: Arc<Grants>,
+        secrets: Arc<dyn Secrets>,
+        denials: Denials,
+        clock: Clock,
+    ) -> Self {
+        Self { client, grants, secrets, denials, clock }
+    }
+
+    /// Where a request wants to go, if it may.
+    fn check(&self, request: &Request<WasiBody>) -> Result<(Key, Gate)> {
+        let uri = request.uri();
+        let https = uri.scheme() == Some(&Scheme::HTTPS);
+        let default_port = if https { 443 } else { 80 };
+        let authority = uri.authority().ok_or(Error::HttpRequestUriInvalid)?;
+        if authority.as_str().contains('@') || authority.host().is_empty() {
+            return Err(Error::HttpRequestUriInvalid);
+        }
+        let host = Host::parse(authority.host());
+        let port = authority.port_u16().unwrap_or(default_port);
+        let method = request.method().as_str();
+        let matching: Vec<_> = self.grants.matching(method, &host, port, default_port).cloned().collect();
+        if matching.is_empty() || method == "CONNECT" {
+            let port = if port == default_port { String::new() } else { format!(":{port}") };
+            self.denials.add(
+                "http_denied",
+                format!("No grant allows {method} {host}{port}. The plugin's grants and the step's must both list it."),
+            );
+            return Err(Error::HttpRequestDenied);
+        }
+        let gate = Gate { granted: matching, networks: self.grants.private_networks.clone() };
+        Ok((Key { https, host, port }, gate))
+    }
+
+    /// Puts secrets where their placeholders stand.
+    fn substitute(&self, request: &mut Request<WasiBody>, host: &str) -> Result<()> {
+        for (name, value) in request.headers_mut() {
+            let Ok(text) = value.to_str() else { continue };
+            if let Some(secret) = self.secrets.substitute(text, host) {
+                let mut with_secret = HeaderValue::from_str(&secret).map_err(|_| {
+                    Error::InternalError(Some(format!(
+                        "the secret for the header {name} has characters that no header may have"
+                    )))
+                })?;
+                with_secret.set_sensitive(true);
+                *value = with_secret;
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks and prepares the request; the rest needs no attempt.
+    fn prepare(&self, request: &mut Request<WasiBody>) -> Result<(Key, Gate)> {
+        let (key, gate) = self.check(request)?;
+        self.substitute(request, &key.host.to_string())?;
+        let path = request.uri().path_and_query().map_or("/", |p| p.as_str());
+        // An origin server wants the path alone; the name is in the Host header.
+        *request.uri_mut() =
+            Uri::builder().path_and_query(path).build().map_err(|_| Error::HttpRequestUriInvalid)?;
+        if !request.headers().contains_key(header::USER_AGENT) {
+            request.headers_mut().insert(header::USER_AGENT, HeaderValue::from_static("reipaz"));
+        }
+        Ok((key, gate))
+    }
+}
+
+/// Ends when the request's transport does; ours is kept by the pool.
+type Transport = Box<dyn Future<Output = Result<()>> + Send>;
+
+impl WasiHttpHooks for Outbound {
+    fn send_request(
+        &mut self,
+        mut request: Request<WasiBody>,
+        options: Option<RequestOptions>,
+        _processed: Box<dyn Future<Output = Result<()>> + Send>,
+    ) -> Box<dyn Future<Output = Result<(Response<WasiBody>, Transport)>> + Send> {
+        let prepared = self.prepare(&mut request);
+        let client = self.client.clone();
+        let denials = self.denials.clone();
+        let clock = self.clock.clone();
+        Box::new(async move {
+            let (key, gate) = prepared?;
+            let response = client.send(key, &gate, request, options.unwrap_or_default(), &denials).await;
+            clock.catch_up();
+            Ok((response?, Box::new(async { Ok(()) }) as Transport))
+        })
+    }
+}
+
+impl Client {
+    async fn send(
+        &self,
+        key: Key,
+        gate: &Gate,
+        request: Request<WasiBody>,
+        options: RequestOptions,
+        denials: &Denials,
+    ) -> Result<Response<WasiBody>> {
+        let mut request = request.map(|body| body::capped_request(body, self.limits.request_bytes));
+        while let Some(mut idle) = self.pool.take(&key, gate) {
+            match body::first_byte(options.first_byte_timeout, idle.sender.try_send_request(request)).await? {
+                Ok(response) => return Ok(self.finish(response, key, idle, options)),
+                // The server closed it while it lay idle and nothing was sent: the next one, or a new one.
+                Err(mut refused) => match refused.take_message() {
+                    Some(unsent) => request = unsent,
+                    None => return Err(body::from_hyper(&refused.into_error())),
+                },
+            }
+        }
+        let wait = options.connect_timeout.unwrap_or(self.limits.connect_timeout);
+        let connecting = connect::connect(&key, gate, &self.tls, denials);
+        let mut fresh =
+            tokio::time::timeout(wait, connecting).await.map_err(|_| Error::ConnectionTimeout)??;
+        let sent = body::first_byte(options.first_byte_timeout, fresh.sender.send_request(request)).await?;
+        let response = sent.map_err(|error| body::from_hyper(&error))?;
+        Ok(self.finish(response, key, fresh, options))
+    }
+
+    fn finish(
+        &self,
+        response: Response<hyper::body::Incoming>,
+        key: Key,
+        connection: pool::Connection,
+        options: RequestOptions,
+    ) -> Response<WasiBody> {
+        self.pool.give_back(key, connection);
+        let between = options.between_bytes_timeout.unwrap_or(Duration::MAX);
+        response.map(|incoming| {
+            body::capped_response(incoming, self.limits.response_bytes, between).boxed_unsync()
+        })
+    }
+}
