@@ -119,6 +119,9 @@ pub enum JournalError {
         /// The partition.
         partition: u32,
     },
+    /// The process is ending.
+    #[error("the journal is closed: the process is ending")]
+    Closed,
     /// The operating system refused.
     #[error("cannot {what} {}: {source}", path.display())]
     Io {

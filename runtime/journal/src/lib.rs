@@ -14,11 +14,13 @@
 #![warn(missing_docs)]
 
 pub mod catalog;
+pub mod embedded;
 pub mod error;
 pub mod intake;
 pub mod ports;
 
 pub use catalog::Catalog;
+pub use embedded::{Embedded, EmbeddedConfig};
 pub use error::{CommitError, JournalError};
 pub use intake::{Arrived, Deliveries, Delivery, Full, Intake};
 pub use ports::{
