@@ -1,8 +1,10 @@
 //! What a checked document compiles to: the steps in an order in which each stands after those it depends on, with
 //! everything resolved that can be before a run. Immutable and shared by all runs of a version.
 
+mod compile;
 mod input;
 
+pub use compile::{CompileError, DEFAULT_STEP_TIMEOUT};
 pub use input::{InputCheck, InputMistake};
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};

@@ -1,0 +1,5 @@
+//! Workflow documents, through the crate's public face: what is accepted and what it compiles to, and for what is not
+//! accepted exactly what is told and where.
+
+mod accepted;
+mod support;
