@@ -222,6 +222,9 @@ pub struct InstallPlugin {
     /// What the operator gives it, by kind (`http`: `["GET api.example.com"]`). Absent: as before for a known name,
     /// nothing for a new one.
     pub grants: Option<BTreeMap<String, Vec<String>>>,
+    /// It may take the place of the same name and version with other content (a developer's next try). What was
+    /// published before keeps its digest.
+    pub replace: bool,
 }
 
 /// The answer to a publication.

@@ -24,7 +24,7 @@ pub(super) async fn install(
     headers: HeaderMap,
     component: Body,
 ) -> Answer {
-    let grants = grants(query.as_deref().unwrap_or(""))?;
+    let InstallParams { grants, replace } = InstallParams::parse(query.as_deref().unwrap_or(""))?;
     let wasm = body::read_within(
         &headers,
         component,
@@ -36,34 +36,48 @@ pub(super) async fn install(
     if wasm.is_empty() {
         return Err(Problem::new(&kinds::MALFORMED_BODY, "the body is empty: send the component"));
     }
-    let installed = shared.facade.install_plugin(InstallPlugin { wasm, grants }).await?;
+    let installed = shared.facade.install_plugin(InstallPlugin { wasm, grants, replace }).await?;
     let status = if installed.created { StatusCode::CREATED } else { StatusCode::OK };
     let place = format!("/v1/plugins/{}?version={}", installed.plugin.name, installed.plugin.version);
     respond::with_header(respond::json(status, &installed), header::LOCATION, place)
 }
 
-/// Reads `grant=KIND=VALUE`, any number of them; `grants=none` takes away what was granted before.
-fn grants(query: &str) -> Result<Option<BTreeMap<String, Vec<String>>>, Problem> {
-    let mut grants: Option<BTreeMap<String, Vec<String>>> = None;
-    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
-        match (&*name, &*value) {
-            ("grant", value) => {
-                let Some((kind, value)) = value.split_once('=').filter(|(kind, _)| !kind.is_empty()) else {
-                    let detail = format!("the grant {value:?} does not parse: write kind=value");
-                    return Err(Problem::new(&kinds::INVALID_GRANT, detail).with("grant", value));
-                };
-                grants.get_or_insert_default().entry(kind.to_owned()).or_default().push(value.to_owned());
-            }
-            ("grants", "none") => {
-                grants.get_or_insert_default();
-            }
-            _ => {
-                let detail = format!("unknown parameter `{name}={value}`; take `grant=KIND=VALUE` or `grants=none`");
-                return Err(Problem::new(&kinds::INVALID_QUERY, detail));
+/// Query of [`install`].
+#[derive(Debug, Default, PartialEq, Eq)]
+struct InstallParams {
+    grants: Option<BTreeMap<String, Vec<String>>>,
+    replace: bool,
+}
+
+impl InstallParams {
+    /// Reads `grant=KIND=VALUE`, any number of them, or `grants=none`, which takes away what was granted before; and
+    /// `replace=true`.
+    fn parse(query: &str) -> Result<Self, Problem> {
+        let mut params = Self::default();
+        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+            match (&*name, &*value) {
+                ("grant", value) => {
+                    let Some((kind, value)) = value.split_once('=').filter(|(kind, _)| !kind.is_empty()) else {
+                        let detail = format!("the grant {value:?} does not parse: write kind=value");
+                        return Err(Problem::new(&kinds::INVALID_GRANT, detail).with("grant", value));
+                    };
+                    let grants = params.grants.get_or_insert_default();
+                    grants.entry(kind.to_owned()).or_default().push(value.to_owned());
+                }
+                ("grants", "none") => {
+                    params.grants.get_or_insert_default();
+                }
+                ("replace", "true") => params.replace = true,
+                ("replace", "false") => params.replace = false,
+                _ => {
+                    let known = "`grant=KIND=VALUE`, `grants=none`, `replace=true`";
+                    let detail = format!("unknown parameter `{name}={value}`; take {known}");
+                    return Err(Problem::new(&kinds::INVALID_QUERY, detail));
+                }
             }
         }
+        Ok(params)
     }
-    Ok(grants)
 }
 
 #[derive(Serialize)]

@@ -4,7 +4,7 @@ use std::{str::FromStr, sync::Arc, time::Duration};
 
 use axum::{
     body::Body,
-    extract::{Path, State},
+    extract::{Path, RawQuery, State},
 };
 use http::{HeaderMap, StatusCode};
 use reipaz_core::{ids::RunId, partition::RunStatus, time::Timestamp};
@@ -64,17 +64,36 @@ impl Shared {
     }
 }
 
-/// Query of [`list`].
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct ListParams {
-    workflow: Option<String>,
-    version: Option<u32>,
-    status: Option<String>,
-    created_from: Option<Timestamp>,
-    created_before: Option<Timestamp>,
-    limit: Option<usize>,
-    cursor: Option<String>,
+/// Reads the query of [`list`]. By hand, because `status` may be there more than once.
+fn run_query(query: &str) -> Result<RunQuery, Problem> {
+    let mut parsed = RunQuery::default();
+    let mut limit = None;
+    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+        let refuse = |why: &str| Problem::new(&kinds::INVALID_QUERY, format!("{name}={value}: {why}"));
+        let time = || {
+            let text = serde_json::Value::String(value.to_string());
+            Timestamp::deserialize(text).map_err(|_| refuse("take a time in RFC 3339, as in 2026-01-31T12:00:00Z"))
+        };
+        let number = || refuse("take a whole number");
+        match &*name {
+            "workflow" => parsed.workflow = Some(value.to_string()),
+            "version" => parsed.version = Some(value.parse().map_err(|_| number())?),
+            "status" => parsed.status.extend(statuses(&value)?),
+            "created_from" => parsed.created_from = Some(time()?),
+            "created_before" => parsed.created_before = Some(time()?),
+            "limit" => limit = Some(value.parse().map_err(|_| number())?),
+            "cursor" => {
+                let cursor = cursor::run(&value);
+                parsed.after = Some(cursor.ok_or_else(|| refuse("take it unchanged from `next` of the page before"))?);
+            }
+            _ => {
+                let known = "workflow, version, status, created_from, created_before, limit, cursor";
+                return Err(Problem::new(&kinds::INVALID_QUERY, format!("unknown parameter {name:?}; take {known}")));
+            }
+        }
+    }
+    parsed.limit = query::page_limit(limit, limits::RUNS_PAGE)?;
+    Ok(parsed)
 }
 
 #[derive(Serialize)]
@@ -85,22 +104,8 @@ struct Page {
 }
 
 /// `GET /v1/runs`: newest first, a page at a time.
-pub(super) async fn list(State(shared): State<Arc<Shared>>, Params(params): Params<ListParams>) -> Answer {
-    let after = match params.cursor.as_deref() {
-        None => None,
-        Some(text) => Some(cursor::run(text).ok_or_else(|| {
-            Problem::new(&kinds::INVALID_QUERY, "cursor: take it unchanged from the `next` of the page before")
-        })?),
-    };
-    let query = RunQuery {
-        workflow: params.workflow,
-        version: params.version,
-        status: params.status.as_deref().map(statuses).transpose()?.unwrap_or_default(),
-        created_from: params.created_from,
-        created_before: params.created_before,
-        after,
-        limit: query::page_limit(params.limit, limits::RUNS_PAGE)?,
-    };
+pub(super) async fn list(State(shared): State<Arc<Shared>>, RawQuery(query): RawQuery) -> Answer {
+    let query = run_query(query.as_deref().unwrap_or(""))?;
     let page = shared.facade.list_runs(query).await?;
     let next = page
         .runs

@@ -1,0 +1,127 @@
+//! The command line. Each command is a file: its arguments, its help, what it does. All but `serve`, `dev` and what
+//! builds plugins are clients of the HTTP API and know the host by nothing else.
+//!
+//! For a person there are tables and a live view; for a pipe (or with `--json`) JSON on standard output and words on
+//! standard error. `exit` lists the exit codes.
+
+mod build;
+mod client;
+mod completions;
+mod dev;
+mod diagnostics;
+mod document;
+mod exit;
+mod follow;
+mod input;
+mod list;
+mod live;
+mod logs;
+mod new;
+mod output;
+mod plugin;
+mod run;
+mod runs;
+mod serve;
+mod session;
+mod sql;
+#[cfg(test)]
+mod tests;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use self::exit::{Done, Failure};
+
+/// Durable workflows whose every step is a sandboxed WebAssembly component.
+#[derive(Debug, Parser)]
+#[command(
+    name = "reipaz",
+    version,
+    propagate_version = true,
+    max_term_width = 110,
+    after_help = help_end()
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+fn help_end() -> String {
+    let example = "\
+Example:
+  reipaz serve &                                   a host, on 127.0.0.1:7878
+  reipaz run hello.yaml --set name=Ana             publish, run, watch
+  reipaz sql \"SELECT id, status, output FROM runs\"";
+    format!("{example}\n\n{}", exit::TABLE)
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Serve(serve::Args),
+    Dev(dev::Args),
+    Run(run::Args),
+    Validate(document::ValidateArgs),
+    Publish(document::PublishArgs),
+    Submit(runs::SubmitArgs),
+    Status(runs::StatusArgs),
+    List(list::Args),
+    Cancel(runs::CancelArgs),
+    Pause(runs::PauseArgs),
+    Resume(runs::ResumeArgs),
+    Retry(runs::RetryArgs),
+    Logs(logs::LogsArgs),
+    Events(logs::EventsArgs),
+    Sql(sql::Args),
+    #[command(subcommand)]
+    Plugin(plugin::Command),
+    #[command(subcommand)]
+    New(new::Command),
+    Completions(completions::Args),
+}
+
+/// Runs the command line of this process to its end.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match dispatch(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+fn dispatch(command: Command) -> Done {
+    match command {
+        Command::Serve(args) => host()?.block_on(serve::run(args)),
+        Command::Dev(args) => host()?.block_on(dev::run(args)),
+        Command::Run(args) => host()?.block_on(run::run(args)),
+        Command::Validate(args) => host()?.block_on(document::validate(args)),
+        Command::Publish(args) => caller()?.block_on(document::publish(args)),
+        Command::Submit(args) => caller()?.block_on(runs::submit(args)),
+        Command::Status(args) => caller()?.block_on(runs::status(args)),
+        Command::List(args) => caller()?.block_on(list::run(args)),
+        Command::Cancel(args) => caller()?.block_on(runs::cancel(args)),
+        Command::Pause(args) => caller()?.block_on(runs::pause(args)),
+        Command::Resume(args) => caller()?.block_on(runs::resume(args)),
+        Command::Retry(args) => caller()?.block_on(runs::retry(args)),
+        Command::Logs(args) => caller()?.block_on(logs::logs(args)),
+        Command::Events(args) => caller()?.block_on(logs::events(args)),
+        Command::Sql(args) => caller()?.block_on(sql::run(args)),
+        Command::Plugin(command) => caller()?.block_on(plugin::run(command)),
+        Command::New(command) => new::run(command),
+        Command::Completions(args) => completions::run(&args),
+    }
+}
+
+/// The runtime of a process that carries a host.
+fn host() -> Result<tokio::runtime::Runtime, Failure> {
+    started(tokio::runtime::Builder::new_multi_thread().enable_all().build())
+}
+
+/// The runtime of a process that only asks one.
+fn caller() -> Result<tokio::runtime::Runtime, Failure> {
+    started(tokio::runtime::Builder::new_current_thread().enable_all().build())
+}
+
+fn started(built: std::io::Result<tokio::runtime::Runtime>) -> Result<tokio::runtime::Runtime, Failure> {
+    built.map_err(|error| Failure::new(exit::Code::Host, format!("this machine gives no threads: {error}")))
+}
