@@ -41,7 +41,8 @@ impl Output {
     /// Standard output as one JSON value.
     #[track_caller]
     pub fn json(&self) -> Value {
-        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {}\n{}", self.stdout, self.stderr))
+        serde_json::from_str(&self.stdout)
+            .unwrap_or_else(|error| panic!("{error}: {}\n{}", self.stdout, self.stderr))
     }
 }
 
@@ -75,7 +76,12 @@ impl Cli {
     }
 
     /// Runs another program in the same folder and environment.
-    pub async fn run_program(&self, program: impl AsRef<std::ffi::OsStr>, arguments: &[&str], input: &str) -> Output {
+    pub async fn run_program(
+        &self,
+        program: impl AsRef<std::ffi::OsStr>,
+        arguments: &[&str],
+        input: &str,
+    ) -> Output {
         let mut child = Command::new(program)
             .args(arguments)
             .env_remove("REIPAZ_URL")

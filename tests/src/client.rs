@@ -79,7 +79,8 @@ impl Client {
     pub fn new(base: &str) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
-        let pool = Pool::builder(TokioExecutor::new()).pool_idle_timeout(Duration::from_secs(5)).build(connector);
+        let pool =
+            Pool::builder(TokioExecutor::new()).pool_idle_timeout(Duration::from_secs(5)).build(connector);
         Self { base: base.to_owned(), pool }
     }
 
@@ -114,7 +115,13 @@ impl Client {
     }
 
     /// Sends a request that must be answered.
-    pub async fn send(&self, method: Method, path: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Answer {
+    pub async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Bytes>,
+    ) -> Answer {
         let shown = format!("{method} {path}");
         tokio::time::timeout(ANSWER_WITHIN, self.try_send(method, path, headers, body))
             .await
@@ -145,7 +152,8 @@ impl Client {
 
     /// Publishes a document in YAML, whatever the answer.
     pub async fn publish(&self, yaml: &str) -> Answer {
-        self.send(Method::POST, "/v1/workflows", &[("content-type", "application/yaml")], yaml.to_owned()).await
+        self.send(Method::POST, "/v1/workflows", &[("content-type", "application/yaml")], yaml.to_owned())
+            .await
     }
 
     /// Publishes a document that must be sound.
@@ -162,7 +170,8 @@ impl Client {
 
     /// Starts a run without waiting for its end; gives its id.
     pub async fn submit(&self, workflow: &str, input: &Value) -> String {
-        let answer = self.post(&format!("/v1/workflows/{workflow}/runs"), &json!({"input": input})).await.expect(202);
+        let answer =
+            self.post(&format!("/v1/workflows/{workflow}/runs"), &json!({"input": input})).await.expect(202);
         answer.json()["id"].as_str().expect("a run has an id").to_owned()
     }
 

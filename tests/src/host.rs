@@ -287,10 +287,16 @@ impl Host {
     }
 
     /// As [`Host::sql`], asked again until `enough` of the rows.
-    pub async fn sql_until(&self, query: &str, within: Duration, enough: impl Fn(&[Value]) -> bool) -> Vec<Value> {
+    pub async fn sql_until(
+        &self,
+        query: &str,
+        within: Duration,
+        enough: impl Fn(&[Value]) -> bool,
+    ) -> Vec<Value> {
         wait::until(query, within, || async {
             let output = self.cli().run(&["sql", query, "--format", "JSONEachRow"]).await;
-            let rows: Vec<Value> = output.stdout.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+            let rows: Vec<Value> =
+                output.stdout.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
             (output.status.success() && enough(&rows)).then_some(rows)
         })
         .await
@@ -300,7 +306,8 @@ impl Host {
     pub fn cpu_time(&self) -> Duration {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).expect("the host is running");
         // The name in the second field may hold anything; the fields after its last bracket are plain.
-        let fields: Vec<&str> = stat.rsplit_once(')').expect("a name in brackets").1.split_whitespace().collect();
+        let fields: Vec<&str> =
+            stat.rsplit_once(')').expect("a name in brackets").1.split_whitespace().collect();
         let ticks: u64 = [11, 12].iter().map(|&i| fields[i].parse::<u64>().expect("a number of ticks")).sum();
         Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second())
     }

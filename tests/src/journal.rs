@@ -1,1 +1,40 @@
-//! Looks into a stopped host's journal, for the one promise that is about it.
+//! Looks into a stopped host's journal, for the promises that are about it.
+
+use std::{collections::BTreeMap, path::Path};
+
+use reipaz_core::{
+    codec,
+    event::{Event, Fact},
+};
+use reipaz_journal::{Embedded, EmbeddedConfig, Position};
+
+/// How many partitions a host has unless it is told otherwise.
+const PARTITIONS: u32 = 4;
+/// How much is read at a time, bytes.
+const CHUNK_BYTES: usize = 1 << 20;
+
+/// How often each run ended, by run id, as the journal in a host's data directory has it.
+pub async fn terminal_events(data_dir: &Path) -> BTreeMap<String, usize> {
+    let config = EmbeddedConfig::new(data_dir.join("journal"), PARTITIONS);
+    let embedded = Embedded::open(config).await.expect("a stopped host's journal opens");
+    let journal = embedded.journal();
+    let mut ends = BTreeMap::new();
+    for partition in 0..journal.partitions() {
+        let mut reader = journal.reader(partition);
+        let mut after = Position::START;
+        loop {
+            let records = reader.read_after(after, CHUNK_BYTES).await.expect("the journal can be read");
+            let Some(last) = records.last() else { break };
+            after = last.position;
+            for record in &records {
+                let event = codec::decode(&record.bytes).expect("every record is an event");
+                if let Event::Run(event) = event
+                    && matches!(event.fact, Fact::RunFinished(_))
+                {
+                    *ends.entry(event.run.to_string()).or_default() += 1;
+                }
+            }
+        }
+    }
+    ends
+}

@@ -10,12 +10,22 @@ pub async fn component(name: &str) -> PathBuf {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let target = std::env::var_os("CARGO_TARGET_DIR")
         .map_or_else(|| repository().join("target"), |folder| repository().join(folder))
-        // Its own folder: a build here must not wait for, or upset, the one that runs the tests.
-        .join("e2e-steps");
+        // Where the standard plugins are built, so the SDK is there already.
+        .join("guests");
     let package = format!("reipaz-tests-{name}");
     let target_dir = target.to_str().expect("the target directory is UTF-8");
-    let arguments =
-        ["build", "--quiet", "--target", "wasm32-wasip2", "--profile", "guest", "-p", &package, "--target-dir", target_dir];
+    let arguments = [
+        "build",
+        "--quiet",
+        "--target",
+        "wasm32-wasip2",
+        "--profile",
+        "guest",
+        "-p",
+        &package,
+        "--target-dir",
+        target_dir,
+    ];
     Cli::new(repository()).run_program(cargo, &arguments, "").await.success();
     target.join("wasm32-wasip2/guest").join(format!("{}.wasm", package.replace('-', "_")))
 }

@@ -87,7 +87,8 @@ impl Upstream {
             }),
         });
         let shared = Arc::clone(&state);
-        let router = Router::new().fallback(move |request: Request<Body>| answer(Arc::clone(&shared), request));
+        let router =
+            Router::new().fallback(move |request: Request<Body>| answer(Arc::clone(&shared), request));
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port on loopback");
         let address = listener.local_addr().expect("a bound listener has an address");
         let serving = tokio::spawn(async move {

@@ -28,7 +28,9 @@ pub fn chain(name: &str, length: usize) -> String {
     let steps: String = (0..length)
         .map(|n| {
             let needs = if n == 0 { String::new() } else { format!("\n    needs: [call_{}]", n - 1) };
-            format!("  call_{n}:\n    uses: http_request@1\n    with: {{url: '${{ $input.url }}?n={n}'}}{needs}\n")
+            format!(
+                "  call_{n}:\n    uses: http_request@1\n    with: {{url: '${{ $input.url }}?n={n}'}}{needs}\n"
+            )
         })
         .collect();
     format!("reipaz: 1\nname: {name}\nsteps:\n{steps}")

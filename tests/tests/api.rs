@@ -31,12 +31,20 @@ async fn a_submission_is_answered_at_once_or_with_the_end() {
     let done = host.client().post_with(runs, &[("prefer", "wait=10")], &input).await.expect(200);
     assert_eq!(done.header("preference-applied"), "wait=10");
     let run = done.json();
-    assert_eq!((&run["status"], &run["output"], &run["error"]), (&json!("completed"), &json!(4), &Value::Null));
-    for key in ["id", "workflow", "version", "seq", "input", "steps", "created_at", "started_at", "finished_at"] {
+    assert_eq!(
+        (&run["status"], &run["output"], &run["error"]),
+        (&json!("completed"), &json!(4), &Value::Null)
+    );
+    for key in
+        ["id", "workflow", "version", "seq", "input", "steps", "created_at", "started_at", "finished_at"]
+    {
         assert!(!run[key].is_null(), "{key} is missing: {run}");
     }
     let step = &run["steps"]["/second"];
-    assert_eq!((&step["status"], &step["attempts"], &step["output"]), (&json!("completed"), &json!(1), &json!(3)));
+    assert_eq!(
+        (&step["status"], &step["attempts"], &step["output"]),
+        (&json!("completed"), &json!(1), &json!(3))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -45,7 +53,8 @@ async fn a_failed_run_is_an_answer_too() {
     let host = Host::plain().await;
     host.client().must_publish(CALL).await;
     let body = json!({"input": {"url": upstream.url("/")}});
-    let answer = host.client().post_with("/v1/workflows/call/runs", &[("prefer", "wait=10")], &body).await.expect(200);
+    let answer =
+        host.client().post_with("/v1/workflows/call/runs", &[("prefer", "wait=10")], &body).await.expect(200);
     let run = answer.json();
     assert_eq!(run["status"], "failed", "{run}");
     let error = &run["error"];
@@ -134,7 +143,8 @@ async fn a_run_can_be_cancelled_and_retried() {
     let host = Host::plain().await;
     host.client().must_publish(CALL).await;
     let run = host.client().submit("call", &json!({"url": upstream.url("/")})).await;
-    wait::until("the call", Duration::from_secs(10), || async { (upstream.under_way() == 1).then_some(()) }).await;
+    wait::until("the call", Duration::from_secs(10), || async { (upstream.under_way() == 1).then_some(()) })
+        .await;
 
     // When it is cancelled, then it ends as such and its attempt is broken off.
     let cancel = format!("/v1/runs/{run}/cancel");
@@ -163,7 +173,8 @@ async fn a_paused_run_starts_nothing_until_it_is_resumed() {
     let host = Host::plain().await;
     host.client().must_publish(&reipaz_tests::workflows::chain("two", 2)).await;
     let run = host.client().submit("two", &json!({"url": upstream.url("/")})).await;
-    wait::until("the call", Duration::from_secs(10), || async { (upstream.under_way() == 1).then_some(()) }).await;
+    wait::until("the call", Duration::from_secs(10), || async { (upstream.under_way() == 1).then_some(()) })
+        .await;
     assert!(host.client().post(&format!("/v1/runs/{run}/pause"), &json!({})).await.status.is_success());
 
     // The first call ends; the second step waits for somebody to resume.
@@ -237,7 +248,8 @@ async fn the_standard_plugins_are_inside() {
         assert!(plugin["input_schema"].is_object(), "{plugin}");
         assert_eq!(plugin["standard"], true, "{plugin}");
     }
-    let silent = |name: &str| plugins.iter().find(|plugin| plugin["name"] == name).map(|p| p["silent"].clone());
+    let silent =
+        |name: &str| plugins.iter().find(|plugin| plugin["name"] == name).map(|p| p["silent"].clone());
     assert_eq!(silent("transform"), Some(json!(true)));
     assert_eq!(silent("http_request"), Some(json!(false)), "it has a grant here");
 }
@@ -253,7 +265,11 @@ async fn everything_survives_a_restart() {
     let after = host.client().get(&format!("/v1/runs/{}", id(&before))).await.expect(200).json();
     assert_eq!(after, before);
     assert_eq!(host.client().events(id(&before)).await, events);
-    assert_eq!(host.client().run("count", &json!({"n": 2})).await["output"], 5, "the workflow is still there");
+    assert_eq!(
+        host.client().run("count", &json!({"n": 2})).await["output"],
+        5,
+        "the workflow is still there"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -264,7 +280,9 @@ async fn what_a_host_says_of_itself() {
     assert_eq!(ready["ready"], true, "{ready}");
     let openapi = host.client().get("/openapi.json").await.expect(200).json();
     assert!(openapi["openapi"].as_str().is_some_and(|version| version.starts_with("3.")), "{openapi}");
-    for path in ["/v1/workflows", "/v1/workflows/{name}/runs", "/v1/runs/{id}", "/v1/runs/{id}/events", "/v1/plugins"] {
+    for path in
+        ["/v1/workflows", "/v1/workflows/{name}/runs", "/v1/runs/{id}", "/v1/runs/{id}/events", "/v1/plugins"]
+    {
         assert!(openapi["paths"][path].is_object(), "{path} is not described");
     }
     assert!(host.client().get("/metrics").await.expect(200).text().contains("# TYPE"));
@@ -274,7 +292,8 @@ async fn what_a_host_says_of_itself() {
 async fn a_browser_of_an_allowed_origin_sees_the_headers_it_needs() {
     let host = Host::start(Settings::new().with_config("cors_origins = ['https://shop.example']")).await;
     let origin = ("origin", "https://shop.example");
-    let asked = [origin, ("access-control-request-method", "POST"), ("access-control-request-headers", "prefer")];
+    let asked =
+        [origin, ("access-control-request-method", "POST"), ("access-control-request-headers", "prefer")];
     let preflight = host.client().send(Method::OPTIONS, "/v1/workflows/x/runs", &asked, "").await;
     assert!(preflight.status.is_success(), "{}", preflight.text());
     assert_eq!(preflight.header("access-control-allow-origin"), "https://shop.example");

@@ -29,7 +29,8 @@ async fn a_document_that_cannot_be_read_is_malformed() {
     assert!(diagnostics(&yaml)[0]["line"].as_u64().is_some_and(|line| line >= 2), "{}", yaml.text());
 
     let json = [("content-type", "application/json")];
-    let json = host.client().send(Method::POST, "/v1/workflows", &json, "{\"reipaz\": 1,\n \"name\" \"x\"}").await;
+    let json =
+        host.client().send(Method::POST, "/v1/workflows", &json, "{\"reipaz\": 1,\n \"name\" \"x\"}").await;
     assert_eq!(json.problem(400), "malformed-document");
     assert_eq!(diagnostics(&json)[0]["line"], 2);
 }
@@ -65,7 +66,10 @@ steps:
         let lines = if code == "cycle" { 5..=6 } else { line..=line };
         assert!(lines.contains(&diagnostic["line"].as_u64().expect("a line")), "{diagnostic:#}");
         assert!(diagnostic["column"].as_u64().is_some_and(|column| column >= 1), "{diagnostic:#}");
-        assert!(diagnostic["pointer"].as_str().is_some_and(|p| p.is_empty() || p.starts_with('/')), "{diagnostic:#}");
+        assert!(
+            diagnostic["pointer"].as_str().is_some_and(|p| p.is_empty() || p.starts_with('/')),
+            "{diagnostic:#}"
+        );
     }
     let hint = with_code(&found, "unknown_plugin")["hint"].as_str().unwrap_or_default().to_owned();
     assert!(hint.contains("transform"), "the near name is offered: {hint:?}");
@@ -179,11 +183,9 @@ output: '${ $steps.divide.output }'
 #[tokio::test(flavor = "multi_thread")]
 async fn a_runaway_expression_fails_its_run_alone() {
     let host = Host::plain().await;
-    for (name, expression) in [
-        ("recursion", "def f: 1 + f; f"),
-        ("endless", "last(repeat(1))"),
-        ("large", "[range(1e9)] | length"),
-    ] {
+    for (name, expression) in
+        [("recursion", "def f: 1 + f; f"), ("endless", "last(repeat(1))"), ("large", "[range(1e9)] | length")]
+    {
         let document = format!(
             "reipaz: 1\nname: {name}\nsteps:\n  s: {{uses: transform@1, timeout: 2s, retry: {{attempts: 1}}, with: {{data: '${{ {expression} }}', filter: '.'}}}}\n"
         );
@@ -194,7 +196,8 @@ async fn a_runaway_expression_fails_its_run_alone() {
         assert!(["resource", "timeout"].contains(&class), "{name}: {run}");
     }
     // `env` is no secret door: it does not exist, or knows nothing.
-    let document = "reipaz: 1\nname: spy\nsteps:\n  s: {uses: transform@1, with: {data: '${ env }', filter: '.'}}\n";
+    let document =
+        "reipaz: 1\nname: spy\nsteps:\n  s: {uses: transform@1, with: {data: '${ env }', filter: '.'}}\n";
     let published = host.client().publish(document).await;
     if published.status.is_success() {
         let run = host.client().run("spy", &json!({})).await;
@@ -211,7 +214,9 @@ async fn a_plugin_that_is_not_ours_is_refused_with_a_reason() {
     let host = Host::plain().await;
     let install = |bytes: Vec<u8>| {
         let client = host.client().clone();
-        async move { client.send(Method::POST, "/v1/plugins", &[("content-type", "application/wasm")], bytes).await }
+        async move {
+            client.send(Method::POST, "/v1/plugins", &[("content-type", "application/wasm")], bytes).await
+        }
     };
     let core_module = install(b"\0asm\x01\0\0\0".to_vec()).await;
     assert_eq!(core_module.problem(422), "plugin-refused");

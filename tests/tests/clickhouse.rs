@@ -33,7 +33,11 @@ async fn outputs_stand_in_clickhouse_as_in_the_api() {
 
     // When their rows have come.
     let enough = |rows: &[Value]| rows.len() == 11;
-    let rows = host.sql_until("SELECT * FROM runs FINAL WHERE status IN ('completed', 'failed')", ROWS_WITHIN, enough);
+    let rows = host.sql_until(
+        "SELECT * FROM runs FINAL WHERE status IN ('completed', 'failed')",
+        ROWS_WITHIN,
+        enough,
+    );
     let rows = rows.await;
 
     // Then they say what the API says, of the run and of each attempt.
@@ -56,11 +60,15 @@ async fn outputs_stand_in_clickhouse_as_in_the_api() {
             let step = &run["steps"][text(&attempt["step"])];
             assert_eq!(attempt["status"], step["status"]);
             if step["status"] == "completed" {
-                assert_eq!(serde_json::from_str::<Value>(text(&attempt["output"])).expect("JSON"), step["output"]);
+                assert_eq!(
+                    serde_json::from_str::<Value>(text(&attempt["output"])).expect("JSON"),
+                    step["output"]
+                );
             }
         }
     }
-    let numbers = host.sql("SELECT sum(toInt64(output)) AS sum FROM runs FINAL WHERE workflow = 'count'").await;
+    let numbers =
+        host.sql("SELECT sum(toInt64(output)) AS sum FROM runs FINAL WHERE workflow = 'count'").await;
     let sum = numbers[0]["sum"].as_i64().or_else(|| text(&numbers[0]["sum"]).parse().ok());
     assert_eq!(sum, Some((0..10).map(|n| n + 3).sum()));
 }
@@ -72,7 +80,8 @@ async fn a_row_is_visible_within_a_second() {
     host.client().must_publish(COUNT).await;
     // The first insert makes what later ones find.
     let first = host.client().run("count", &json!({"n": 0})).await;
-    let query = |id: &Value| format!("SELECT id FROM runs WHERE id = '{}' AND status = 'completed'", text(id));
+    let query =
+        |id: &Value| format!("SELECT id FROM runs WHERE id = '{}' AND status = 'completed'", text(id));
     host.sql_until(&query(&first["id"]), ROWS_WITHIN, |rows| !rows.is_empty()).await;
 
     let mut slowest = Duration::ZERO;
@@ -115,12 +124,14 @@ async fn a_clickhouse_that_dies_comes_back_and_catches_up() {
 /// The host's child process that runs ClickHouse.
 fn clickhouse_child(host: u32) -> Option<Pid> {
     let processes = std::fs::read_dir("/proc").expect("/proc");
-    let mut children = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok()).filter(|pid| {
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        status.lines().any(|line| line.strip_prefix("PPid:").is_some_and(|parent| parent.trim() == host.to_string()))
-            && String::from_utf8_lossy(&command).contains("internal-clickhouse")
-    });
+    let mut children =
+        processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok()).filter(|pid| {
+            let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+            let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            status.lines().any(|line| {
+                line.strip_prefix("PPid:").is_some_and(|parent| parent.trim() == host.to_string())
+            }) && String::from_utf8_lossy(&command).contains("internal-clickhouse")
+        });
     children.next().and_then(Pid::from_raw)
 }
 
@@ -147,7 +158,9 @@ async fn rows_come_after_a_restart_too() {
 async fn sql_reads_and_does_not_write() {
     let host = Host::start(Settings::new().with_clickhouse()).await;
     host.clickhouse_ready().await;
-    for statement in ["DROP TABLE runs", "INSERT INTO runs (id) VALUES ('x')", "SELEC 1", "SELECT nothing FROM runs"] {
+    for statement in
+        ["DROP TABLE runs", "INSERT INTO runs (id) VALUES ('x')", "SELEC 1", "SELECT nothing FROM runs"]
+    {
         let output = host.cli().run(&["sql", statement]).await;
         assert!(!output.status.success(), "{statement}: {}", output.stdout);
         assert!(!output.stderr.is_empty(), "{statement}");

@@ -15,15 +15,22 @@ async fn every_help_has_an_example() {
     let top = cli.run(&["--help"]).await.success().stdout;
     assert!(top.contains("reipaz "), "{top}");
     let commands = [
-        "serve", "dev", "run", "validate", "publish", "submit", "status", "list", "cancel", "logs", "sql", "plugin",
-        "new",
+        "serve", "dev", "run", "validate", "publish", "submit", "status", "list", "cancel", "logs", "sql",
+        "plugin", "new",
     ];
-    let nested = [["plugin", "build"], ["plugin", "install"], ["plugin", "list"], ["plugin", "inspect"], ["new", "step"]];
+    let nested = [
+        ["plugin", "build"],
+        ["plugin", "install"],
+        ["plugin", "list"],
+        ["plugin", "inspect"],
+        ["new", "step"],
+    ];
     let each = commands.iter().map(std::slice::from_ref).chain(nested.iter().map(<[&str; 2]>::as_slice));
     for words in each {
         let help = cli.run(&[words, &["--help"]].concat()).await.success().stdout;
         let example = format!("reipaz {}", words[0]);
-        let after = help.split_once("Example").unwrap_or_else(|| panic!("{words:?} has no example:\n{help}")).1;
+        let after =
+            help.split_once("Example").unwrap_or_else(|| panic!("{words:?} has no example:\n{help}")).1;
         assert!(after.contains(&example), "{words:?}:\n{help}");
     }
 }

@@ -39,7 +39,8 @@ async fn a_killed_host_loses_no_accepted_run_and_ends_none_twice() {
         async move {
             let body = json!({"input": {"url": url, "n": n}});
             let key = format!("crash-{n}");
-            let answer = client.post_with("/v1/workflows/call/runs", &[("idempotency-key", &key)], &body).await;
+            let answer =
+                client.post_with("/v1/workflows/call/runs", &[("idempotency-key", &key)], &body).await;
             answer.expect(202).json()["id"].as_str().expect("an id").to_owned()
         }
     };
@@ -68,7 +69,8 @@ async fn a_killed_host_loses_no_accepted_run_and_ends_none_twice() {
     // in ClickHouse,
     let finished = "SELECT run, count() AS ends FROM events FINAL WHERE type = 'run_finished' GROUP BY run";
     let ends = host.sql_until(finished, Duration::from_secs(30), |rows| rows.len() >= RUNS).await;
-    let ended: BTreeMap<&str, u64> = ends.iter().map(|row| (text(&row["run"]), number(&row["ends"]))).collect();
+    let ended: BTreeMap<&str, u64> =
+        ends.iter().map(|row| (text(&row["run"]), number(&row["ends"]))).collect();
     assert_eq!(ended.len(), RUNS);
     assert!(accepted.iter().all(|id| ended.get(id.as_str()) == Some(&1)), "{ended:?}");
     let rows = host.sql("SELECT id, status FROM runs FINAL").await;
@@ -87,7 +89,11 @@ async fn a_killed_host_loses_no_accepted_run_and_ends_none_twice() {
         *calls.entry(call.header("idempotency-key").to_owned()).or_default() += 1;
     }
     let keys: BTreeSet<String> = accepted.iter().map(|id| format!("{id}/call")).collect();
-    assert_eq!(calls.keys().cloned().collect::<BTreeSet<_>>(), keys, "the key is the run and the step, on each attempt");
+    assert_eq!(
+        calls.keys().cloned().collect::<BTreeSet<_>>(),
+        keys,
+        "the key is the run and the step, on each attempt"
+    );
     let extra: usize = calls.values().map(|count| count - 1).sum();
     assert!(extra <= interrupted, "{extra} extra calls for {interrupted} interrupted attempts");
 }
@@ -118,8 +124,10 @@ steps:
     let id = host.client().submit("watch", &json!({"url": upstream.url("/seen")})).await;
 
     // When the host dies in the middle of the attempt, and another takes over.
-    wait::until("the second call", Duration::from_secs(20), || async { (upstream.calls().len() == 2).then_some(()) })
-        .await;
+    wait::until("the second call", Duration::from_secs(20), || async {
+        (upstream.calls().len() == 2).then_some(())
+    })
+    .await;
     host.kill();
     host.start_again().await;
     let run = host.client().finished(&id, Duration::from_secs(60)).await;

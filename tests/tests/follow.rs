@@ -108,9 +108,13 @@ async fn stream(host: &Host, id: &str, last: Option<&str>, enough: usize) -> Vec
     let mut body = response.into_body();
     let (mut text, mut messages) = (String::new(), Vec::new());
     while messages.len() < enough {
-        let frame = tokio::time::timeout(Duration::from_secs(40), body.frame()).await.expect("a stream with heartbeats");
+        let frame = tokio::time::timeout(Duration::from_secs(40), body.frame())
+            .await
+            .expect("a stream with heartbeats");
         let Some(frame) = frame else { break };
-        text.push_str(&String::from_utf8_lossy(&frame.expect("a whole frame").into_data().unwrap_or_default()));
+        text.push_str(&String::from_utf8_lossy(
+            &frame.expect("a whole frame").into_data().unwrap_or_default(),
+        ));
         while let Some((block, rest)) = text.split_once("\n\n") {
             messages.extend(message(block));
             text = rest.to_owned();

@@ -102,7 +102,10 @@ async fn two_thousand_waiters_wake_when_their_runs_end() {
     // Then each client has its answer at once, and nobody asked around meanwhile.
     late.sort_unstable();
     let p99 = late[late.len() * 99 / 100];
-    println!("{WAITERS} waiters: p50 {:?}, p99 {p99:?}; the host used {cpu:?} of {IDLE_WINDOW:?}", late[WAITERS / 2]);
+    println!(
+        "{WAITERS} waiters: p50 {:?}, p99 {p99:?}; the host used {cpu:?} of {IDLE_WINDOW:?}",
+        late[WAITERS / 2]
+    );
     assert_eq!(late.len(), WAITERS);
     assert!(p99 <= LATE_P99, "p99 {p99:?}");
     let share = cpu.as_secs_f64() / IDLE_WINDOW.as_secs_f64();

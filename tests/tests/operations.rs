@@ -96,21 +96,20 @@ async fn without_its_clickhouse_a_host_serves_runs_and_says_what_is_missing() {
     }
 }
 
-/// The journal's largest file.
-fn journal_file(host: &Host) -> PathBuf {
-    let mut files = Vec::new();
-    let mut folders = vec![host.data_dir().join("journal")];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry")) {
-            let metadata = entry.metadata().expect("metadata");
-            if metadata.is_dir() {
-                folders.push(entry.path());
-            } else {
-                files.push((metadata.len(), entry.path()));
-            }
-        }
-    }
-    files.into_iter().max().expect("the journal has files").1
+/// The journal's log segment that holds the most, and its content.
+fn fullest_segment(host: &Host) -> (PathBuf, Vec<u8>) {
+    let folder = fs::read_dir(host.data_dir().join("journal/log")).expect("the log's folder");
+    let segments = folder.map(|entry| entry.expect("an entry").path());
+    let read = |path: PathBuf| {
+        let bytes = fs::read(&path).expect("readable");
+        (path, bytes)
+    };
+    segments.map(read).max_by_key(|(_, bytes)| written(bytes)).expect("the log has segments")
+}
+
+/// How far a segment, which is filled with zeros beforehand, is written.
+fn written(bytes: &[u8]) -> usize {
+    bytes.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -124,16 +123,17 @@ async fn a_damaged_journal_is_refused_with_what_to_do() {
     host.kill();
 
     // When one byte in the middle of what is durable flips.
-    let file = journal_file(&host);
-    let sound = fs::read(&file).expect("readable");
-    let written = sound.iter().rposition(|&byte| byte != 0).expect("not empty");
+    let (file, sound) = fullest_segment(&host);
     let mut damaged = sound.clone();
-    damaged[written / 2] ^= 0x40;
+    damaged[written(&sound) / 2] ^= 0x40;
     fs::write(&file, &damaged).expect("writable");
     let (code, log) = refused(&mut host).await;
 
     // Then the host refuses to start, names the file, and has changed nothing.
-    assert!(log.contains("damaged") && log.contains(file.file_name().expect("named").to_str().expect("UTF-8")), "{log}");
+    assert!(
+        log.contains("damaged") && log.contains(file.file_name().expect("named").to_str().expect("UTF-8")),
+        "{log}"
+    );
     assert_ne!(code, 1, "it has its own exit code");
     assert_eq!(fs::read(&file).expect("readable"), damaged);
 
@@ -147,7 +147,7 @@ async fn a_damaged_journal_is_refused_with_what_to_do() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_refuses_new_runs_and_loses_none() {
     // Given a host whose data directory is a small file system of its own (in a mount namespace, which needs no rights).
-    let script = "mount -t tmpfs -o size=48m reipaz data && exec \"$@\"";
+    let script = "mount -t tmpfs -o size=256m reipaz data && exec \"$@\"";
     let mut host = Host::prepare(Settings::new().through(&["unshare", "-rm", "sh", "-ec", script, "sh"]));
     fs::create_dir(host.data_dir()).expect("created");
     host.start_again().await;
@@ -159,19 +159,23 @@ async fn a_full_disk_refuses_new_runs_and_loses_none() {
     let mounted = format!("/proc/{}/root{}", host.pid(), host.data_dir().display());
     let ballast = PathBuf::from(mounted).join("ballast");
     fill(&ballast);
-    let input = json!({"input": {"n": 1, "ballast": "x".repeat(100_000)}});
-    let refusal = wait::until("a refusal", Duration::from_secs(30), || async {
+    let input = json!({"input": {"n": 1, "ballast": "x".repeat(900_000)}});
+    let mut accepted = Vec::new();
+    let refusal = loop {
         let answer = host.client().post("/v1/workflows/count/runs", &input).await;
-        (!answer.status.is_success()).then_some(answer)
-    })
-    .await;
+        if !answer.status.is_success() {
+            break answer;
+        }
+        accepted.push(answer.json()["id"].as_str().expect("an id").to_owned());
+        assert!(accepted.len() < 500, "the disk does not fill up");
+    };
 
     // then a submission is refused with a problem of its own, and what was accepted is still there,
     assert_eq!(refusal.problem(507), "storage-full");
     let path = format!("/v1/runs/{}", before["id"].as_str().expect("an id"));
     assert_eq!(host.client().get(&path).await.expect(200).json()["output"], 4);
 
-    // and with room again work goes on.
+    // and with room again work goes on, the accepted runs' too.
     fs::remove_file(&ballast).expect("removed");
     let after = wait::until("a run after the shortage", Duration::from_secs(30), || async {
         let answer = host.client().post("/v1/workflows/count/runs", &json!({"input": {"n": 2}})).await;
@@ -180,6 +184,10 @@ async fn a_full_disk_refuses_new_runs_and_loses_none() {
     .await;
     let after = host.client().finished(after["id"].as_str().expect("an id"), Duration::from_secs(30)).await;
     assert_eq!(after["output"], 5, "{after}");
+    for id in accepted {
+        let run = host.client().finished(&id, Duration::from_secs(60)).await;
+        assert_eq!(run["status"], "completed", "{id}: {}", run["error"]);
+    }
 }
 
 /// Writes until nothing more fits.
@@ -202,7 +210,8 @@ async fn a_stop_lets_attempts_finish() {
     let mut host = Host::plain().await;
     host.client().must_publish(CALL).await;
     let id = host.client().submit("call", &json!({"url": upstream.url("/")})).await;
-    wait::until("the call", Duration::from_secs(10), || async { (upstream.under_way() == 1).then_some(()) }).await;
+    wait::until("the call", Duration::from_secs(10), || async { (upstream.under_way() == 1).then_some(()) })
+        .await;
 
     // When the host is asked to stop, and started again.
     host.stop().await;
@@ -227,7 +236,8 @@ async fn a_stop_does_not_wait_for_ever() {
     let mut host = Host::start(Settings::new().with_config("drain_timeout = \"1s\"")).await;
     host.client().must_publish(CALL).await;
     let id = host.client().submit("call", &json!({"url": upstream.url("/")})).await;
-    wait::until("the call", Duration::from_secs(10), || async { (upstream.under_way() == 1).then_some(()) }).await;
+    wait::until("the call", Duration::from_secs(10), || async { (upstream.under_way() == 1).then_some(()) })
+        .await;
 
     // When it stops and starts.
     let begin = std::time::Instant::now();

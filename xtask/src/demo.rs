@@ -85,7 +85,12 @@ fn shown(command: &mut Command) -> Result<()> {
 fn wait_for_rows(host: &Host) -> Result<()> {
     let begin = Instant::now();
     loop {
-        let rows = shell::output(&mut host.cli(&["sql", "SELECT count() FROM runs WHERE status = 'completed'", "--format", "TSV"]));
+        let rows = shell::output(&mut host.cli(&[
+            "sql",
+            "SELECT count() FROM runs WHERE status = 'completed'",
+            "--format",
+            "TSV",
+        ]));
         match rows {
             Ok(count) if count.trim() == "1" => return Ok(()),
             last if begin.elapsed() > ROWS_WITHIN => {

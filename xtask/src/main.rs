@@ -6,6 +6,7 @@
 
 mod bench;
 mod cargo;
+mod chdb;
 mod dataset;
 mod demo;
 mod fetch;

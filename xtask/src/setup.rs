@@ -21,11 +21,14 @@ pub(crate) fn run() -> Result<()> {
 
 /// Makes sure that rustc can compile to [`TARGET`].
 pub(crate) fn target() -> Result<()> {
-    let libraries = shell::output(shell::command("rustc").args(["--target", TARGET, "--print", "target-libdir"]))
-        .context("is the Rust toolchain installed, in the version that Cargo.toml names as rust-version?")?;
-    let installed = Path::new(libraries.trim())
-        .read_dir()
-        .is_ok_and(|mut files| files.any(|file| file.is_ok_and(|f| f.file_name().to_string_lossy().starts_with("libstd"))));
+    let libraries =
+        shell::output(shell::command("rustc").args(["--target", TARGET, "--print", "target-libdir"]))
+            .context(
+                "is the Rust toolchain installed, in the version that Cargo.toml names as rust-version?",
+            )?;
+    let installed = Path::new(libraries.trim()).read_dir().is_ok_and(|mut files| {
+        files.any(|file| file.is_ok_and(|f| f.file_name().to_string_lossy().starts_with("libstd")))
+    });
     if installed {
         return Ok(());
     }
@@ -36,8 +39,9 @@ pub(crate) fn target() -> Result<()> {
              {TARGET} standard library of your Rust from the same source (on Debian: libstd-rust-dev-wasm32)."
         );
     }
-    shell::run(shell::command("rustup").args(["target", "add", TARGET]))
-        .with_context(|| format!("rustup could not add {TARGET}; steps are WebAssembly components and need it"))
+    shell::run(shell::command("rustup").args(["target", "add", TARGET])).with_context(|| {
+        format!("rustup could not add {TARGET}; steps are WebAssembly components and need it")
+    })
 }
 
 /// Makes sure that libchdb is there; gives its path.

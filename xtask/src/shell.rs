@@ -17,11 +17,6 @@ pub(crate) fn root() -> &'static Path {
     })
 }
 
-/// Cargo's target directory, wherever the environment puts it.
-pub(crate) fn target_dir() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), |dir| root().join(dir))
-}
-
 /// A command that runs in the repository's root.
 pub(crate) fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
     let mut command = Command::new(program);
@@ -50,7 +45,11 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
     let shown = show(command);
     let output = command.output().with_context(|| format!("cannot start `{shown}`"))?;
     if !output.status.success() {
-        bail!("`{shown}` ended with {}:\n{}", output.status, String::from_utf8_lossy(&output.stderr).trim_end());
+        bail!(
+            "`{shown}` ended with {}:\n{}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr).trim_end()
+        );
     }
     String::from_utf8(output.stdout).with_context(|| format!("`{shown}` did not print UTF-8"))
 }
@@ -101,7 +100,9 @@ impl Phases {
     pub(crate) fn summary(&self) -> String {
         let total = self.done.iter().map(|(_, took)| *took).sum();
         let rows = self.done.iter().map(|(name, took)| (name.as_str(), *took));
-        rows.chain([("in all", total)]).map(|(name, took)| format!("  {:>8}  {name}\n", seconds(took))).collect()
+        rows.chain([("in all", total)])
+            .map(|(name, took)| format!("  {:>8}  {name}\n", seconds(took)))
+            .collect()
     }
 }
 

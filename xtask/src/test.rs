@@ -72,7 +72,8 @@ fn all(phases: &mut Phases, tally: &mut Tally) -> Result<()> {
         .clone();
     let tests: Vec<&Built> = built.iter().filter(|b| b.is_test).collect();
 
-    let mut inner: Vec<&str> = tests.iter().map(|b| b.package.as_str()).filter(|p| *p != END_TO_END).collect();
+    let mut inner: Vec<&str> =
+        tests.iter().map(|b| b.package.as_str()).filter(|p| *p != END_TO_END).collect();
     inner.sort_unstable();
     inner.dedup();
     for package in inner {
@@ -86,7 +87,11 @@ fn all(phases: &mut Phases, tally: &mut Tally) -> Result<()> {
         })
         .ok();
     for program in tests.iter().filter(|b| b.package == END_TO_END) {
-        phases.phase(&format!("end to end: {}", program.target), || tally.run_programs(&[program], &host, &library)).ok();
+        phases
+            .phase(&format!("end to end: {}", program.target), || {
+                tally.run_programs(&[program], &host, &library)
+            })
+            .ok();
     }
     Ok(())
 }
@@ -112,7 +117,10 @@ impl Tally {
         for program in programs {
             let mut command = shell::command(&program.executable);
             command.current_dir(&program.folder);
-            command.env("REIPAZ_BIN", host).env("REIPAZ_CHDB", library).env("CARGO_MANIFEST_DIR", &program.folder);
+            command
+                .env("REIPAZ_BIN", host)
+                .env("REIPAZ_CHDB", library)
+                .env("CARGO_MANIFEST_DIR", &program.folder);
             if ALONE.contains(&program.target.as_str()) {
                 command.arg("--test-threads=1");
             } else if program.package == END_TO_END {
@@ -128,7 +136,8 @@ impl Tally {
     /// Runs one test program, passing its output through and adding up its result lines.
     fn run_program(&mut self, name: &str, command: &mut std::process::Command) -> Result<()> {
         println!("  {name}");
-        let mut child = command.stdout(Stdio::piped()).spawn().with_context(|| format!("cannot start {name}"))?;
+        let mut child =
+            command.stdout(Stdio::piped()).spawn().with_context(|| format!("cannot start {name}"))?;
         let output = child.stdout.take().context("the test program's output")?;
         let mut failed_here = 0;
         for line in BufReader::new(output).split(b'\n') {
@@ -156,7 +165,9 @@ impl Tally {
 /// Passed and failed in a result line of libtest.
 fn counts(line: &str) -> Option<(u64, u64)> {
     let rest = line.strip_prefix("test result: ")?;
-    let number = |word: &str| rest.split([';', '.']).find_map(|part| part.trim().strip_suffix(word)?.trim().parse().ok());
+    let number = |word: &str| {
+        rest.split([';', '.']).find_map(|part| part.trim().strip_suffix(word)?.trim().parse().ok())
+    };
     Some((number("passed")?, number("failed")?))
 }
 

@@ -100,7 +100,11 @@ impl Host {
         let body = Bytes::from_static(workload.document().as_bytes());
         let headers = [("content-type", "application/yaml")];
         let (status, answer) = client.send(Method::POST, "/v1/workflows", &headers, body).await?;
-        ensure!(status.is_success(), "publishing was answered {status}: {}", String::from_utf8_lossy(&answer));
+        ensure!(
+            status.is_success(),
+            "publishing was answered {status}: {}",
+            String::from_utf8_lossy(&answer)
+        );
         Ok(())
     }
 

@@ -45,11 +45,15 @@ fn mib(bytes: u64) -> f64 {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "| workflow | clients | runs/s | p50 | p99 | fsyncs per run | engine time per step (CPU) | host RSS |")?;
+        writeln!(
+            f,
+            "| workflow | clients | runs/s | p50 | p99 | fsyncs per run | engine time per step (CPU) | host RSS |"
+        )?;
         writeln!(f, "|---|---:|---:|---:|---:|---:|---:|---:|")?;
         for row in &self.rows {
             let ms = |quantile| row.latency_us.value_at_quantile(quantile) as f64 / 1000.0;
-            let fsyncs = row.fsyncs.map_or("-".to_owned(), |fsyncs| format!("{:.3}", fsyncs / row.runs.max(1) as f64));
+            let fsyncs =
+                row.fsyncs.map_or("-".to_owned(), |fsyncs| format!("{:.3}", fsyncs / row.runs.max(1) as f64));
             writeln!(
                 f,
                 "| {} | {} | {:.0} | {:.2} ms | {:.2} ms | {fsyncs} | {:.0} us ({:.0} us) | {:.0} MiB |",
@@ -70,7 +74,11 @@ impl fmt::Display for Report {
             self.machine,
             self.disk.file_system,
             self.disk.sync_p50.as_secs_f64() * 1000.0,
-            if self.clickhouse { "rows projected into the embedded ClickHouse meanwhile" } else { "without ClickHouse" },
+            if self.clickhouse {
+                "rows projected into the embedded ClickHouse meanwhile"
+            } else {
+                "without ClickHouse"
+            },
             self.measured_s,
             self.warm_up_s,
             mib(self.idle_bytes),

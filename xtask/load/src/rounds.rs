@@ -74,7 +74,9 @@ pub(crate) async fn measure(
     let (fsyncs, measured) = local
         .run_until(async {
             let loops: Vec<_> = (0..clients)
-                .map(|_| tokio::task::spawn_local(submit(Rc::clone(&shared), host.address(), workload, upstream)))
+                .map(|_| {
+                    tokio::task::spawn_local(submit(Rc::clone(&shared), host.address(), workload, upstream))
+                })
                 .collect();
             tokio::time::sleep(options.warm_up).await;
             let before = host.fsyncs(&mut observer).await?;
@@ -106,7 +108,12 @@ pub(crate) async fn measure(
 }
 
 /// One client: submits, reads the terminal run, checks its output, and again.
-async fn submit(shared: Rc<Shared>, host: SocketAddr, workload: Workload, upstream: SocketAddr) -> Result<()> {
+async fn submit(
+    shared: Rc<Shared>,
+    host: SocketAddr,
+    workload: Workload,
+    upstream: SocketAddr,
+) -> Result<()> {
     let mut client = Client::connect(host).await?;
     let path = format!("/v1/workflows/{}/runs", workload.name());
     let headers = [("content-type", "application/json"), ("prefer", "wait=30")];
@@ -122,7 +129,10 @@ async fn submit(shared: Rc<Shared>, host: SocketAddr, workload: Workload, upstre
         ensure!(text.contains(&workload.output(n)), "a run ended otherwise: {text}");
         if shared.measuring.get() {
             shared.runs.set(shared.runs.get() + 1);
-            shared.latency_us.borrow_mut().saturating_record(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+            shared
+                .latency_us
+                .borrow_mut()
+                .saturating_record(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
             let mut sample = shared.sample.borrow_mut();
             if sample.len() < SAMPLED_RUNS {
                 let run: Value = serde_json::from_str(text)?;
@@ -139,7 +149,9 @@ async fn usage(client: &mut Client, sample: &[String]) -> Result<Usage> {
     for id in sample {
         let page = client.json(&format!("/v1/runs/{id}/events")).await?;
         let events = page["events"].as_array().context("no events")?;
-        for usage in events.iter().filter(|event| event["type"] == "attempt_finished").map(|event| &event["usage"]) {
+        for usage in
+            events.iter().filter(|event| event["type"] == "attempt_finished").map(|event| &event["usage"])
+        {
             cpu_us += usage["cpu_us"].as_f64().unwrap_or(0.0);
             wall_us += usage["wall_us"].as_f64().unwrap_or(0.0);
             attempts += 1.0;

@@ -29,6 +29,8 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Inf
     let _ = request.into_body().collect().await;
     let body = Full::new(Bytes::from_static(b"{\"done\":true}"));
     let mut response = Response::new(body);
-    response.headers_mut().insert("content-type", hyper::header::HeaderValue::from_static("application/json"));
+    response
+        .headers_mut()
+        .insert("content-type", hyper::header::HeaderValue::from_static("application/json"));
     Ok(response)
 }

@@ -29,11 +29,14 @@ pub struct Look {
 fn look() -> Look {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     // The standard library seeds its hashers from the system; the seed differs with each that is made.
-    Look { clock_us: u64::try_from(since.as_micros()).unwrap_or(u64::MAX), random: RandomState::new().hash_one(0) }
+    Look {
+        clock_us: u64::try_from(since.as_micros()).unwrap_or(u64::MAX),
+        random: RandomState::new().hash_one(0),
+    }
 }
 
 /// Posts two looks at clock and randomness.
-#[reipaz_sdk::step]
+#[reipaz_sdk::step(name = "witness")]
 fn witness(input: Input) -> Result<Vec<Look>, StepError> {
     let mut looks = Vec::new();
     for _ in 0..2 {
