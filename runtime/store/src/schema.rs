@@ -46,7 +46,7 @@ CREATE TABLE IF NOT EXISTS workflows
     name LowCardinality(String) COMMENT 'The workflow',
     version UInt32 COMMENT 'Counts from 1',
     digest String COMMENT 'Of the pinned workflow, sha256:...',
-    pinned String CODEC(ZSTD(3)) COMMENT 'The document and what each uses was resolved to, as JSON',
+    pinned String COMMENT 'The document and what each uses was resolved to, as JSON' CODEC(ZSTD(3)),
     created_at DateTime64(6, 'UTC') COMMENT 'When it was published'
 )
 ENGINE = ReplacingMergeTree ORDER BY (name, version)
@@ -73,25 +73,25 @@ CREATE TABLE IF NOT EXISTS runs
     run UUID COMMENT 'Its id',
     workflow LowCardinality(String) COMMENT 'The workflow',
     workflow_version UInt32 COMMENT 'The version that it started with and keeps',
-    workflow_digest String CODEC(ZSTD(1)) COMMENT 'Digest of that version, sha256:...',
+    workflow_digest String COMMENT 'Digest of that version, sha256:...' CODEC(ZSTD(1)),
     status LowCardinality(String) COMMENT 'pending, running, paused, completed, failed or cancelled',
     seq UInt32 COMMENT 'The last event that this row knows of',
-    input String CODEC(ZSTD(1)) COMMENT 'JSON',
-    output String CODEC(ZSTD(1)) COMMENT 'JSON; null unless completed',
+    input String COMMENT 'JSON' CODEC(ZSTD(1)),
+    output String COMMENT 'JSON; null unless completed' CODEC(ZSTD(1)),
     error_class LowCardinality(String) COMMENT 'permanent, transient, network, timeout, rate_limited, resource, trap, denied, cancelled or host; empty unless failed',
     error_code LowCardinality(String) COMMENT 'Stable, for programs',
-    error_message String CODEC(ZSTD(1)) COMMENT 'For people',
-    error_step String CODEC(ZSTD(1)) COMMENT 'The step that failed first',
+    error_message String COMMENT 'For people' CODEC(ZSTD(1)),
+    error_step String COMMENT 'The step that failed first' CODEC(ZSTD(1)),
     error_attempt UInt32 COMMENT 'Its last attempt; 0 if no step is to blame',
-    idempotency_key String CODEC(ZSTD(1)) COMMENT 'The submitter''s; empty if there is none',
-    metadata Map(LowCardinality(String), String) CODEC(ZSTD(1)) COMMENT 'Carried along by the submitter',
-    trigger String CODEC(ZSTD(1)) COMMENT 'What started it, JSON; empty if it was submitted',
-    created_at DateTime64(6, 'UTC') CODEC(Delta, ZSTD(1)) COMMENT 'When it was accepted',
-    started_at Nullable(DateTime64(6, 'UTC')) CODEC(ZSTD(1)) COMMENT 'When its first attempt was decided',
-    finished_at Nullable(DateTime64(6, 'UTC')) CODEC(ZSTD(1)) COMMENT 'When it ended',
-    deadline Nullable(DateTime64(6, 'UTC')) CODEC(ZSTD(1)) COMMENT 'When it fails as a timeout',
+    idempotency_key String COMMENT 'The submitter''s; empty if there is none' CODEC(ZSTD(1)),
+    metadata Map(LowCardinality(String), String) COMMENT 'Carried along by the submitter' CODEC(ZSTD(1)),
+    trigger String COMMENT 'What started it, JSON; empty if it was submitted' CODEC(ZSTD(1)),
+    created_at DateTime64(6, 'UTC') COMMENT 'When it was accepted' CODEC(Delta, ZSTD(1)),
+    started_at Nullable(DateTime64(6, 'UTC')) COMMENT 'When its first attempt was decided' CODEC(ZSTD(1)),
+    finished_at Nullable(DateTime64(6, 'UTC')) COMMENT 'When it ended' CODEC(ZSTD(1)),
+    deadline Nullable(DateTime64(6, 'UTC')) COMMENT 'When it fails as a timeout' CODEC(ZSTD(1)),
     partition UInt32 COMMENT 'The journal''s partition that decides for it',
-    version UInt64 CODEC(Delta, ZSTD(1)) COMMENT 'Journal position of the event behind this row; the highest row counts',
+    version UInt64 COMMENT 'Journal position of the event behind this row; the highest row counts' CODEC(Delta, ZSTD(1)),
     INDEX run_filter run TYPE bloom_filter(0.01) GRANULARITY 1
 )
 ENGINE = ReplacingMergeTree(version)
@@ -103,30 +103,30 @@ const ATTEMPTS: &str = "
 CREATE TABLE IF NOT EXISTS attempts
 (
     run UUID COMMENT 'The run',
-    step String CODEC(ZSTD(1)) COMMENT 'Path of the step, /fetch',
+    step String COMMENT 'Path of the step, /fetch' CODEC(ZSTD(1)),
     attempt UInt32 COMMENT 'Counts from 1; 0 for a step that was skipped',
     workflow LowCardinality(String) COMMENT 'The run''s workflow',
     status LowCardinality(String) COMMENT 'scheduled, running, completed, failed, cancelled or skipped',
-    output String CODEC(ZSTD(1)) COMMENT 'JSON; null unless completed',
+    output String COMMENT 'JSON; null unless completed' CODEC(ZSTD(1)),
     error_class LowCardinality(String) COMMENT 'As in runs; empty unless failed',
     error_code LowCardinality(String) COMMENT 'Stable, for programs',
-    error_message String CODEC(ZSTD(1)) COMMENT 'For people',
-    error_details String CODEC(ZSTD(1)) COMMENT 'JSON with whatever helps a review; empty if there is nothing',
+    error_message String COMMENT 'For people' CODEC(ZSTD(1)),
+    error_details String COMMENT 'JSON with whatever helps a review; empty if there is nothing' CODEC(ZSTD(1)),
     retry_after_ms Nullable(UInt64) COMMENT 'The patience that the other side asked for',
-    reason String CODEC(ZSTD(1)) COMMENT 'Why it was skipped, or which part of the retry rule gave its time',
-    due_at Nullable(DateTime64(6, 'UTC')) CODEC(ZSTD(1)) COMMENT 'When it is to start, while scheduled',
-    started_at Nullable(DateTime64(6, 'UTC')) CODEC(ZSTD(1)) COMMENT 'When it was decided to start',
-    finished_at Nullable(DateTime64(6, 'UTC')) CODEC(ZSTD(1)) COMMENT 'When it ended',
+    reason String COMMENT 'Why it was skipped, or which part of the retry rule gave its time' CODEC(ZSTD(1)),
+    due_at Nullable(DateTime64(6, 'UTC')) COMMENT 'When it is to start, while scheduled' CODEC(ZSTD(1)),
+    started_at Nullable(DateTime64(6, 'UTC')) COMMENT 'When it was decided to start' CODEC(ZSTD(1)),
+    finished_at Nullable(DateTime64(6, 'UTC')) COMMENT 'When it ended' CODEC(ZSTD(1)),
     interruptions UInt32 COMMENT 'How often its host was lost',
-    input_digest String CODEC(ZSTD(1)) COMMENT 'Of the evaluated with, sha256:...',
+    input_digest String COMMENT 'Of the evaluated with, sha256:...' CODEC(ZSTD(1)),
     cpu_us UInt64 COMMENT 'CPU time in the guest',
     wall_us UInt64 COMMENT 'From instantiation to outcome',
     queued_us UInt64 COMMENT 'From decision to instantiation',
     memory_peak_bytes UInt64 COMMENT 'Of the guest''s memories',
     logs_dropped_bytes UInt64 COMMENT 'Log over the limit',
-    run_created_at DateTime64(6, 'UTC') CODEC(Delta, ZSTD(1)) COMMENT 'When the run was accepted',
+    run_created_at DateTime64(6, 'UTC') COMMENT 'When the run was accepted' CODEC(Delta, ZSTD(1)),
     partition UInt32 COMMENT 'The journal''s partition',
-    version UInt64 CODEC(Delta, ZSTD(1)) COMMENT 'Journal position of the event behind this row; the highest row counts'
+    version UInt64 COMMENT 'Journal position of the event behind this row; the highest row counts' CODEC(Delta, ZSTD(1))
 )
 ENGINE = ReplacingMergeTree(version)
 PARTITION BY toYYYYMM(run_created_at) ORDER BY (run, step, attempt)
@@ -140,15 +140,15 @@ CREATE TABLE IF NOT EXISTS logs
     seq UInt32 COMMENT 'The event that carries the line',
     line UInt32 COMMENT 'Counts from 0 within the event',
     workflow LowCardinality(String) COMMENT 'The run''s workflow',
-    step String CODEC(ZSTD(1)) COMMENT 'Path of the step',
+    step String COMMENT 'Path of the step' CODEC(ZSTD(1)),
     attempt UInt32 COMMENT 'Counts from 1',
-    at DateTime64(6, 'UTC') CODEC(Delta, ZSTD(1)) COMMENT 'The attempt''s own clock',
+    at DateTime64(6, 'UTC') COMMENT 'The attempt''s own clock' CODEC(Delta, ZSTD(1)),
     level Enum8('trace' = 0, 'debug' = 1, 'info' = 2, 'warn' = 3, 'error' = 4) COMMENT 'How grave',
-    message String CODEC(ZSTD(1)) COMMENT 'The text',
-    fields Map(LowCardinality(String), String) CODEC(ZSTD(1)) COMMENT 'Structured fields',
-    run_created_at DateTime64(6, 'UTC') CODEC(Delta, ZSTD(1)) COMMENT 'When the run was accepted',
+    message String COMMENT 'The text' CODEC(ZSTD(1)),
+    fields Map(LowCardinality(String), String) COMMENT 'Structured fields' CODEC(ZSTD(1)),
+    run_created_at DateTime64(6, 'UTC') COMMENT 'When the run was accepted' CODEC(Delta, ZSTD(1)),
     partition UInt32 COMMENT 'The journal''s partition',
-    version UInt64 CODEC(Delta, ZSTD(1)) COMMENT 'Journal position of the event'
+    version UInt64 COMMENT 'Journal position of the event' CODEC(Delta, ZSTD(1))
 )
 ENGINE = ReplacingMergeTree(version)
 PARTITION BY toYYYYMM(run_created_at) ORDER BY (run, seq, line)
@@ -162,11 +162,11 @@ CREATE TABLE IF NOT EXISTS events
     seq UInt32 COMMENT 'Counts from 1 within the run, without gaps',
     type LowCardinality(String) COMMENT 'run_accepted, attempt_started, attempt_finished, run_finished...',
     workflow LowCardinality(String) COMMENT 'The run''s workflow',
-    at DateTime64(6, 'UTC') CODEC(Delta, ZSTD(1)) COMMENT 'Partition time of the decision',
-    event String CODEC(ZSTD(1)) COMMENT 'The whole event as JSON',
-    run_created_at DateTime64(6, 'UTC') CODEC(Delta, ZSTD(1)) COMMENT 'When the run was accepted',
+    at DateTime64(6, 'UTC') COMMENT 'Partition time of the decision' CODEC(Delta, ZSTD(1)),
+    event String COMMENT 'The whole event as JSON' CODEC(ZSTD(1)),
+    run_created_at DateTime64(6, 'UTC') COMMENT 'When the run was accepted' CODEC(Delta, ZSTD(1)),
     partition UInt32 COMMENT 'The journal''s partition',
-    version UInt64 CODEC(Delta, ZSTD(1)) COMMENT 'Journal position; with the partition it identifies the event'
+    version UInt64 COMMENT 'Journal position; with the partition it identifies the event' CODEC(Delta, ZSTD(1))
 )
 ENGINE = ReplacingMergeTree(version)
 PARTITION BY toYYYYMM(run_created_at) ORDER BY (run, seq)
