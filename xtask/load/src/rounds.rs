@@ -95,12 +95,13 @@ pub(crate) async fn measure(
         .await?;
     let sample = shared.sample.take();
     ensure!(!sample.is_empty(), "no run ended within {:?}", options.measured);
+    let latency_us = shared.latency_us.borrow().clone();
     Ok(Row {
         workload,
         clients,
         runs: shared.runs.get(),
         measured,
-        latency_us: shared.latency_us.borrow().clone(),
+        latency_us,
         fsyncs,
         usage: usage(&mut observer, &sample).await?,
         resident_bytes: host.resident_bytes()?,
