@@ -214,8 +214,7 @@ fn compile(pinned: &WorkflowPinned) -> Result<Plan, ReplayError> {
     let refuse = |reason: String| ReplayError::Plan { plan: pinned.digest, reason };
     let workflow: crate::plan::PinnedWorkflow =
         serde_json::from_str(&pinned.pinned).map_err(|error| refuse(error.to_string()))?;
-    let _ = workflow;
-    Err(refuse(String::new()))
+    workflow.compile().map_err(|error| refuse(error.to_string()))
 }
 
 impl Run {
