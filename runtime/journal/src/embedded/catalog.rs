@@ -127,8 +127,17 @@ pub(crate) fn create(disk: &Disk, layout: &Layout, log_id: u32) -> Result<(), Jo
     disk.replace(&layout.catalog, [&file_header(log_id, 1)[..]])
 }
 
-/// Reads the catalogue; mends a torn tail.
-pub(crate) fn open(disk: &Disk, layout: &Layout, log_id: u32) -> Result<(Log, Entries), JournalError> {
+/// A catalogue that may be started from, not yet touched.
+pub(crate) struct Checked {
+    generation: u64,
+    entries: Entries,
+    end: u64,
+    /// The file's length; what lies beyond `end` is a write that was never completed.
+    length: u64,
+}
+
+/// Reads the catalogue and refuses what no crash explains. Changes nothing.
+pub(crate) fn check(layout: &Layout, log_id: u32) -> Result<Checked, JournalError> {
     let path = &layout.catalog;
     let bytes = match fs::read(path) {
         Ok(bytes) => Bytes::from(bytes),
@@ -147,20 +156,38 @@ pub(crate) fn open(disk: &Disk, layout: &Layout, log_id: u32) -> Result<(Log, En
     let (entries, end) = read_records(&bytes, log_id);
     let mark = MarkFile::read(&layout.catalog_mark)?;
     check_witnesses(path, &bytes, log_id, generation, end, mark)?;
-    let file =
-        File::options().read(true).write(true).open(path).map_err(|source| failed("open", path, source))?;
-    if end < bytes.len() as u64 {
-        tracing::warn!(
-            file = %path.display(), offset = end, bytes = bytes.len() as u64 - end,
-            "the catalogue's last write was never completed and nobody was told of it; cutting it off"
-        );
-        file.set_len(end).map_err(|source| failed("mend", path, source))?;
+    Ok(Checked { generation, entries, end, length: bytes.len() as u64 })
+}
+
+impl Checked {
+    /// Cuts a torn tail off and opens the catalogue for more.
+    pub(crate) fn mend(
+        self,
+        disk: &Disk,
+        layout: &Layout,
+        log_id: u32,
+    ) -> Result<(Log, Entries), JournalError> {
+        let Self { generation, entries, end, length } = self;
+        let path = &layout.catalog;
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .open(path)
+            .map_err(|source| failed("open", path, source))?;
+        if end < length {
+            tracing::warn!(
+                file = %path.display(), offset = end, bytes = length - end,
+                "the catalogue's last write was never completed and nobody was told of it; cutting it off"
+            );
+            file.set_len(end).map_err(|source| failed("mend", path, source))?;
+        }
+        // A killed process may have left a whole record that only the page cache knows.
         disk.sync(&file, path);
+        let mark = MarkFile::create(disk, &layout.catalog_mark, mark_of(generation, end))?;
+        let live_bytes = live_bytes(&entries);
+        let log = Log { layout: layout.clone(), log_id, file, generation, end, live_bytes, mark };
+        Ok((log, entries))
     }
-    let mark = MarkFile::create(disk, &layout.catalog_mark, mark_of(generation, end))?;
-    let live_bytes = live_bytes(&entries);
-    let log = Log { layout: layout.clone(), log_id, file, generation, end, live_bytes, mark };
-    Ok((log, entries))
 }
 
 /// Refuses if something says that more than `end` bytes were durable.
@@ -279,6 +306,7 @@ struct RecordHeader {
     durable_end: u64,
     key_bytes: usize,
     value_bytes: usize,
+    /// Of key, value and padding.
     payload_crc: u32,
 }
 
@@ -316,14 +344,14 @@ fn encode(log_id: u32, offset: u64, durable_end: u64, key: &str, value: &[u8]) -
     record.extend_from_slice(&durable_end.to_le_bytes());
     record.extend_from_slice(&(key.len() as u32).to_le_bytes());
     record.extend_from_slice(&(value.len() as u32).to_le_bytes());
-    let payload_crc = crc32c::crc32c_append(crc32c::crc32c_append(log_id, key.as_bytes()), value);
-    record.extend_from_slice(&payload_crc.to_le_bytes());
     record.resize(RECORD_HEADER_BYTES, 0);
-    let crc = crc32c::crc32c_append(log_id, &record[8..]);
-    record[4..8].copy_from_slice(&crc.to_le_bytes());
     record.extend_from_slice(key.as_bytes());
     record.extend_from_slice(value);
     record.resize(record.len().next_multiple_of(ALIGN_BYTES), 0);
+    let payload_crc = crc32c::crc32c_append(log_id, &record[RECORD_HEADER_BYTES..]);
+    record[32..36].copy_from_slice(&payload_crc.to_le_bytes());
+    let crc = crc32c::crc32c_append(log_id, &record[8..RECORD_HEADER_BYTES]);
+    record[4..8].copy_from_slice(&crc.to_le_bytes());
     record
 }
 
@@ -347,7 +375,7 @@ fn read_record(bytes: &Bytes, at: usize, log_id: u32) -> Option<(String, Bytes, 
     if header.offset != at as u64 || next > bytes.len() {
         return None;
     }
-    if crc32c::crc32c_append(log_id, &bytes[key_at..end]) != header.payload_crc {
+    if crc32c::crc32c_append(log_id, &bytes[key_at..next]) != header.payload_crc {
         return None;
     }
     let key = String::from_utf8(bytes[key_at..value_at].to_vec()).ok()?;

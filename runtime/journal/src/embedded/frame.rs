@@ -37,6 +37,7 @@ pub(crate) struct Header {
     pub(crate) first: u64,
     /// Without header and padding.
     pub(crate) payload_bytes: u32,
+    /// Of payload and padding.
     pub(crate) payload_crc: u32,
     pub(crate) partition: u32,
     pub(crate) records: u32,
@@ -102,9 +103,10 @@ impl Header {
         padded(HEADER_BYTES + self.payload_bytes as usize) as u64
     }
 
-    /// Whether `payload` is what was written.
-    pub(crate) fn matches(&self, log_id: u32, payload: &[u8]) -> bool {
-        crc32c::crc32c_append(log_id, payload) == self.payload_crc
+    /// The payload of `frame`, the whole frame's bytes; `None` if they are not what was written.
+    pub(crate) fn payload(&self, log_id: u32, frame: &Bytes) -> Option<Bytes> {
+        let matches = crc32c::crc32c_append(log_id, &frame[HEADER_BYTES..]) == self.payload_crc;
+        matches.then(|| frame.slice(HEADER_BYTES..HEADER_BYTES + self.payload_bytes as usize))
     }
 }
 
@@ -144,9 +146,9 @@ impl Frame {
             bytes.extend_from_slice(&(message.bytes.len() as u32).to_le_bytes());
             bytes.extend_from_slice(&message.bytes);
         }
-        let payload_crc = crc32c::crc32c_append(log_id, &bytes[HEADER_BYTES..]);
         let payload_bytes = (bytes.len() - HEADER_BYTES) as u32;
         bytes.resize(padded(bytes.len()), 0);
+        let payload_crc = crc32c::crc32c_append(log_id, &bytes[HEADER_BYTES..]);
         Self {
             bytes,
             payload_bytes,

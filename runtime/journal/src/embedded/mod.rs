@@ -29,12 +29,14 @@ mod mark;
 mod partition;
 mod reader;
 mod recovery;
+mod scan;
 mod segment;
 mod state;
 mod stats;
 mod trim;
 mod walk;
 mod writer;
+mod zeros;
 
 use std::{fs, path::PathBuf, sync::Arc, thread::JoinHandle};
 
@@ -177,14 +179,17 @@ fn open(config: EmbeddedConfig) -> Result<Embedded, JournalError> {
     if mark.is_none() {
         tracing::warn!(file = %layout.mark.display(), "there is no mark: a log that lost its end would not be noticed");
     }
-    let mut recovered = recovery::recover(&disk, &layout.log, meta.log_id, meta.partitions, mark)?;
+    // First everything is checked, then mended: a refusal leaves all as it was.
+    let log = recovery::check(&layout.log, meta.log_id, meta.partitions, mark)?;
+    let catalog = catalog::check(&layout, meta.log_id)?;
+    let mut recovered = log.mend(&disk)?;
+    let (catalog, entries) = catalog.mend(&disk, &layout, meta.log_id)?;
     for (partition, file) in checkpoint::list(&layout.checkpoints)? {
         match recovered.found.partitions.get_mut(partition as usize) {
             Some(progress) => progress.checkpoints.push(file),
             None => return Err(damage::nonsense(&file.path, 0, "it is of a partition that does not exist")),
         }
     }
-    let (catalog, entries) = catalog::open(&disk, &layout, meta.log_id)?;
     let mark = Mark {
         log_id: u64::from(meta.log_id),
         durable_end: recovered.found.durable_end,

@@ -62,11 +62,10 @@ impl Walk {
                 self.at += frame_bytes;
                 continue;
             }
-            let mut payload = self.bytes(HEADER_BYTES + header.payload_bytes as usize)?;
-            payload = payload.slice(HEADER_BYTES..);
-            if !header.matches(self.shared.log_id, &payload) {
+            let frame = self.bytes(frame_bytes as usize)?;
+            let Some(payload) = header.payload(self.shared.log_id, &frame) else {
                 return Err(self.damaged("a durable batch does not match its checksum"));
-            }
+            };
             self.at += frame_bytes;
             return Ok(Some((header, payload)));
         }
