@@ -134,7 +134,9 @@ fn check(path: &Path) -> Result<(), LibraryError> {
     match file.read_exact(&mut magic) {
         Ok(()) if is_shared_library(magic) => Ok(()),
         Ok(()) => corrupt("it is not a shared library".to_owned()),
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => corrupt(format!("it has {bytes} bytes")),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            corrupt(format!("it has {bytes} bytes"))
+        }
         Err(error) => Err(unreadable(error)),
     }
 }
@@ -147,7 +149,8 @@ fn is_shared_library(magic: [u8; 4]) -> bool {
 /// Reads the whole file and compares it with the pin (about a second). `Ok` where there is no pin to compare with.
 pub fn verify(path: &Path) -> Result<(), LibraryError> {
     let Some(pin) = pin() else { return Ok(()) };
-    let found = sha256(path).map_err(|source| LibraryError::Unreadable { path: path.to_path_buf(), source })?;
+    let found =
+        sha256(path).map_err(|source| LibraryError::Unreadable { path: path.to_path_buf(), source })?;
     if found == pin.sha256 {
         Ok(())
     } else {
