@@ -59,8 +59,8 @@ pub(crate) fn ensure() -> Result<PathBuf> {
 
 fn fetch_into(scratch: &Path, target: &Path) -> Result<()> {
     let package = package()?;
-    println!("Fetching ClickHouse as a library (libchdb {}, 166 MB), once:", library::VERSION);
     let mut npm = npm(scratch)?;
+    println!("Fetching ClickHouse as a library (libchdb {}, 166 MB), once:", library::VERSION);
     let archive = download(&mut npm, &package, scratch)?;
     println!("  unpacking");
     let unpack = shell::command("tar").arg("-xzf").arg(&archive).arg("-C").arg(scratch).output();
@@ -115,7 +115,7 @@ fn npm(scratch: &Path) -> Result<Command> {
             library::cache_path().unwrap_or_default().display()
         )
     })?;
-    println!("  npm is not here; pip fetches it for this once (61 MB)");
+    println!("npm is not here; pip fetches it for this once (61 MB)");
     let home = scratch.join("node");
     let mut install = shell::command(pip);
     install.args(["install", "--quiet", "--disable-pip-version-check", "--no-deps", "--only-binary=:all:"]);
