@@ -168,7 +168,11 @@ fn align(raw: &str, text: &str, style: Style, offset: usize) -> Option<usize> {
     let mut at = match style {
         Style::Plain => 0,
         Style::Single | Style::Double => 1,
-        Style::Block => raw.iter().position(|byte| *byte == b'\n')? + 1,
+        // With an anchor or a tag before it, the span has the block's header too.
+        Style::Block if matches!(raw.first(), Some(b'|' | b'>')) && raw.first() != text.first() => {
+            raw.iter().position(|byte| *byte == b'\n')? + 1
+        }
+        Style::Block => 0,
     };
     let mut done = 0;
     while done < offset.min(text.len()) {

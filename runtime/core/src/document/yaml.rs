@@ -114,7 +114,11 @@ impl Builder<'_, '_, '_> {
                     }
                 };
                 // A block has no bracket at its end; it ends with the last thing in it.
-                let end = if span.end > span.start { span.end } else { last.unwrap_or(open.start) };
+                let end = if span.end > span.start {
+                    self.trim(span, false).end
+                } else {
+                    last.unwrap_or(open.start)
+                };
                 let span = Span { start: open.start, end: end.max(open.start) };
                 self.finished(Node { kind, span }, open.anchor)?;
             }
@@ -145,10 +149,7 @@ impl Builder<'_, '_, '_> {
             Some(Contents::Object { fields, known, key }) => match key.take() {
                 None => *key = Some((self::key(&node, &pointer, self.report), node.span)),
                 Some((key, key_span)) => match known.get(&key) {
-                    Some(first) => {
-                        let pointer = format!("{pointer}/{}", escape_pointer(&key));
-                        duplicate(self.report, &pointer, &key, *first, key_span);
-                    }
+                    Some(first) => duplicate(self.report, &pointer, &key, *first, key_span),
                     None => {
                         known.insert(key.clone(), key_span);
                         fields.push(Field { key, key_span, value: node });
@@ -261,14 +262,18 @@ impl Builder<'_, '_, '_> {
             let message = "YAML is indented with spaces; here is a tab".to_owned();
             return SyntaxError { span: Span { start, end: start + 1 }, code: code::TAB, message };
         }
+        let width = self.text[at..].chars().next().map_or(0, char::len_utf8);
+        let span = Span { start: at, end: at + width };
+        if info.contains("recursion limit") {
+            return too_deep(span);
+        }
         let message = match info {
             "mapping values are not allowed in this context" => {
                 "a `:` that starts a value is not allowed here; put the text in quotes if the colon belongs to it".into()
             }
             _ => info.to_owned(),
         };
-        let width = self.text[at..].chars().next().map_or(0, char::len_utf8);
-        SyntaxError { span: Span { start: at, end: at + width }, code: code::SYNTAX, message }
+        SyntaxError { span, code: code::SYNTAX, message }
     }
 }
 

@@ -438,6 +438,7 @@ impl<'s> Walk<'s> {
     }
 
     fn part(&mut self, part: &Part<Term<&'s str>>, flow: Flow, ctx: Flow) -> Flow {
+        let at = self.at;
         match part {
             Part::Index(index) => {
                 if let Some(name) = grammar::string(index) {
@@ -452,6 +453,8 @@ impl<'s> Walk<'s> {
                 }
             }
         }
+        // What is taken as a whole stands before the brackets.
+        self.at = at;
         self.consume(flow)
     }
 

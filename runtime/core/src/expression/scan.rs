@@ -14,12 +14,12 @@ pub(super) fn check(source: &str) -> Result<(), ExpressionError> {
     run(source, false).map(|_| ())
 }
 
-/// Where the `}` stands that ends the expression at the start of `text`.
-pub(super) fn end(text: &str) -> Result<usize, ExpressionError> {
+/// Where the `}` stands that ends the expression at the start of `text`, if there is one.
+pub(super) fn end(text: &str) -> Result<Option<usize>, ExpressionError> {
     run(text, true)
 }
 
-fn run(text: &str, until_brace: bool) -> Result<usize, ExpressionError> {
+fn run(text: &str, until_brace: bool) -> Result<Option<usize>, ExpressionError> {
     let bytes = text.as_bytes();
     // What is open: one of `( [ { "`. A `(` right above a `"` is an interpolation.
     let mut open: Vec<(u8, usize)> = Vec::new();
@@ -45,7 +45,7 @@ fn run(text: &str, until_brace: bool) -> Result<usize, ExpressionError> {
         } else {
             match byte {
                 b'"' | b'(' | b'[' | b'{' => open.push((byte, at)),
-                b'}' if open.is_empty() && until_brace => return Ok(at),
+                b'}' if open.is_empty() && until_brace => return Ok(Some(at)),
                 b')' | b']' | b'}' => match (top, byte) {
                     (Some(b'('), b')') | (Some(b'['), b']') | (Some(b'{'), b'}') => drop(open.pop()),
                     _ => {
@@ -84,10 +84,7 @@ fn run(text: &str, until_brace: bool) -> Result<usize, ExpressionError> {
         let message = format!("`{}` is never closed", *byte as char);
         return Err(error(*at, ExpressionErrorKind::Syntax, message));
     }
-    if until_brace {
-        return Err(error(0, ExpressionErrorKind::Syntax, "the `}` of this `${` is missing".into()));
-    }
-    Ok(text.len())
+    Ok(None)
 }
 
 fn error(offset: usize, kind: ExpressionErrorKind, message: String) -> ExpressionError {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde_json::Value;
 
-use super::{Expression, ExpressionError, Piece, Template, scan};
+use super::{Expression, ExpressionError, ExpressionErrorKind, Piece, Template, scan};
 
 /// No template nests deeper than a document may.
 pub const MAX_TEMPLATE_NESTING: usize = crate::document::MAX_NESTING;
@@ -116,7 +116,11 @@ impl Template {
                     error
                 };
                 let end = match scan::end(inside) {
-                    Ok(end) => end,
+                    Ok(Some(end)) => end,
+                    Ok(None) => {
+                        errors.push(unclosed(start - 2));
+                        return Err(errors);
+                    }
                     Err(error) => {
                         errors.push(shift(error));
                         return Err(errors);
@@ -194,6 +198,12 @@ impl Template {
             }
         }
     }
+}
+
+fn unclosed(offset: usize) -> ExpressionError {
+    let message = "the `}` of this `${` is missing".to_owned();
+    let hint = Some("`$${` is a literal `${`".to_owned());
+    ExpressionError { offset, kind: ExpressionErrorKind::Syntax, message, hint }
 }
 
 fn escape(value: &Value) -> Value {

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::support::accepted;
 
-const ORDERS: &str = r#"
+pub(crate) const ORDERS: &str = r#"
 reipaz: 1
 name: orders
 input: {type: object, required: [url], properties: {url: {type: string}}}

@@ -2,4 +2,8 @@
 //! accepted exactly what is told and where.
 
 mod accepted;
+mod bounds;
+mod golden;
+mod refused;
+mod schema;
 mod support;

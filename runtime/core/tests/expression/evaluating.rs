@@ -1,0 +1,150 @@
+//! A step's `if` and `with`, and a run's `output`, evaluated.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use reipaz_core::{
+    expression::{
+        Expression, Template,
+        evaluate::{MAX_RENDERED_BYTES, Prepared, View, holds, prepare, render, scope_json},
+    },
+    failure::{ErrorClass, Failure},
+    partition::{Json0, Scope, ScopeStep, StepStatus},
+    plan::Condition,
+};
+use serde_json::{Value, json};
+
+pub(crate) fn scope() -> Scope {
+    let step = |name: &str, status, output: &str, error: Option<&str>| ScopeStep {
+        name: name.into(),
+        status,
+        output: output.into(),
+        error: error.map(Into::into),
+    };
+    Scope {
+        input: Json0(r#"{"url": "http://x", "n": 12345678901234567890123, "list": [1, [2, 3], {"a": null}], "no": false}"#.into()),
+        trigger: None,
+        steps: vec![
+            step("fetch", StepStatus::Completed, r#"{"body": "line\n\"é\u00e9\"", "n": 1.50}"#, None),
+            step("lost", StepStatus::Failed, "null", Some(r#"{"class":"network","code":"refused","message":"no"}"#)),
+        ],
+    }
+}
+
+fn secrets() -> BTreeMap<Arc<str>, String> {
+    BTreeMap::from([("token".into(), "\u{1}secret:token\u{1}".to_owned())])
+}
+
+fn evaluate(value: Value, results: &[&str]) -> Result<String, Failure> {
+    let (scope, secrets) = (scope(), secrets());
+    let template = Template::parse(&value).expect("it parses");
+    let view = View { scope: &scope, secrets: &secrets };
+    let mut results = results.iter().map(|result| (*result).to_owned());
+    render(&template, view, &mut results).map(|json| json.to_string())
+}
+
+#[test]
+fn a_whole_string_keeps_its_type_and_every_digit() {
+    assert_eq!(evaluate(json!("${ $input.n }"), &[]), Ok("12345678901234567890123".into()));
+    assert_eq!(evaluate(json!("${ $steps.fetch.output.n }"), &[]), Ok("1.50".into()));
+    assert_eq!(evaluate(json!({"a": "${ .input.list[1] }"}), &[]), Ok(r#"{"a":[2, 3]}"#.into()));
+    assert_eq!(
+        evaluate(json!(["${ $input.list[-1].a }", "${ $steps.lost.error.code }"]), &[]),
+        Ok(r#"[null,"refused"]"#.into())
+    );
+    assert_eq!(evaluate(json!("${ $steps.lost.status }"), &[]), Ok(r#""failed""#.into()));
+    assert_eq!(evaluate(json!("${ $trigger.body }"), &[]), Ok("null".into()));
+    assert_eq!(evaluate(json!("${ -7 }"), &[]), Ok("-7".into()));
+}
+
+#[test]
+fn in_a_text_strings_stand_as_they_are_and_the_rest_as_compact_json() {
+    let text = json!("<${ $steps.fetch.output.body }> ${ $input.list } ${ $input.none } $${x}");
+    assert_eq!(evaluate(text, &[]), Ok(r#""<line\n\"éé\"> [1,[2,3],{\"a\":null}] null ${x}""#.into()));
+    assert_eq!(
+        evaluate(json!("Bearer ${ $secrets.token }"), &[]),
+        Ok("\"Bearer \\u0001secret:token\\u0001\"".into())
+    );
+}
+
+#[test]
+fn a_path_into_what_has_no_inside_fails_the_step_for_good() {
+    for (path, words) in [
+        ("$input.url.x", "a string has no key \"x\""),
+        ("$input.url[0]", "a string has no item 0"),
+        ("$input.no.x", "a boolean has no key \"x\""),
+        ("$input.n.x", "a number has no key \"x\""),
+        ("$input.list.x", "an array has no key \"x\""),
+        ("$steps.lost.status.x", "a string has no key \"x\""),
+    ] {
+        let failure = evaluate(json!(format!("${{ {path} }}")), &[]).expect_err(path);
+        assert_eq!((failure.class, &*failure.code), (ErrorClass::Permanent, "expression_failed"));
+        assert!(failure.message.contains(words) && failure.message.contains(path), "{}", failure.message);
+    }
+}
+
+#[test]
+fn what_jq_gave_is_put_where_it_was_asked_for() {
+    let value =
+        json!({"a": "${ $input.list | length }", "b": ["x ${ $input.url + \"y\" }", "${ $input.url }"]});
+    let template = Template::parse(&value).expect("it parses");
+    let condition = Condition::Holds(Expression::parse("$input.n > 1").expect("it parses"));
+    let prepared = prepare(&condition, &template);
+    assert!(prepared.has_condition);
+    assert_eq!(prepared.filters.len(), 3);
+    assert!(prepared.filters[0].contains("$input.n > 1") && prepared.filters[1].contains("length"));
+    assert_eq!(
+        evaluate(value.clone(), &["3", "\"http://xy\""]),
+        Ok(r#"{"a":3,"b":["x http://xy","http://x"]}"#.into())
+    );
+    assert_eq!(evaluate(value, &["3"]).expect_err("one is missing").class, ErrorClass::Permanent);
+    let native = prepare(&Condition::Succeeded, &Template::parse(&json!("${ $input }")).expect("it parses"));
+    assert_eq!(native, Prepared::default());
+}
+
+#[test]
+fn a_native_condition_needs_no_engine() {
+    let (scope, secrets) = (scope(), secrets());
+    let view = View { scope: &scope, secrets: &secrets };
+    let holds = |source: &str| holds(&Condition::Holds(Expression::parse(source).expect("it parses")), view);
+    assert_eq!(holds("$input.list"), Some(Ok(true)));
+    assert_eq!(holds("$input.no"), Some(Ok(false)));
+    assert_eq!(holds("$input.none"), Some(Ok(false)));
+    assert_eq!(holds("0"), Some(Ok(true)), "as in jq, only false and null are false");
+    assert_eq!(holds("$input.no | not"), None);
+    assert!(holds("$input.url.x").expect("it is native").is_err());
+    assert_eq!(super::evaluating::always(view), Some(Ok(true)));
+}
+
+pub(crate) fn always(view: View<'_>) -> Option<Result<bool, Failure>> {
+    holds(&Condition::Always, view)
+}
+
+#[test]
+fn the_scope_is_one_json_value() {
+    let text = scope_json(&scope(), &secrets()).expect("it is small");
+    let value: Value = serde_json::from_str(&text).expect("it is JSON");
+    assert_eq!(value["steps"]["fetch"]["output"]["body"], "line\n\"éé\"");
+    assert_eq!(
+        value["steps"]["lost"],
+        json!({"output": null, "status": "failed", "error": {"class": "network", "code": "refused", "message": "no"}})
+    );
+    assert_eq!(value["trigger"], Value::Null);
+    assert_eq!(value["secrets"]["token"], "\u{1}secret:token\u{1}");
+}
+
+#[test]
+fn what_is_evaluated_is_bounded() {
+    let mut scope = scope();
+    scope.input = Json0(format!("\"{}\"", "x".repeat(MAX_RENDERED_BYTES / 2)).into());
+    let secrets = BTreeMap::new();
+    let view = View { scope: &scope, secrets: &secrets };
+    let once = Template::parse(&json!(["${ $input }"])).expect("it parses");
+    assert!(render(&once, view, &mut std::iter::empty()).is_ok());
+    for thrice in
+        [json!(["${ $input }", "${ $input }", "${ $input }"]), json!("${ $input }${ $input }${ $input }")]
+    {
+        let template = Template::parse(&thrice).expect("it parses");
+        let failure = render(&template, view, &mut std::iter::empty()).expect_err("it is too large");
+        assert_eq!((failure.class, &*failure.code), (ErrorClass::Resource, "payload_too_large"));
+    }
+}

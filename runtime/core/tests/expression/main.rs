@@ -1,0 +1,6 @@
+//! Expressions and templates: what they refer to, how they are evaluated, and that evaluating a path here gives what
+//! jq gives.
+
+mod evaluating;
+mod reading;
+mod reference;
