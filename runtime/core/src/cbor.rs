@@ -53,6 +53,8 @@ pub(crate) mod maybe_text {
 pub(crate) mod pairs {
     use super::*;
 
+    type Pairs = Vec<(Arc<str>, Arc<str>)>;
+
     pub(crate) fn encode<C, W: Write>(
         pairs: &[(Arc<str>, Arc<str>)],
         e: &mut Encoder<W>,
@@ -65,10 +67,7 @@ pub(crate) mod pairs {
         Ok(())
     }
 
-    pub(crate) fn decode<C>(
-        d: &mut Decoder<'_>,
-        c: &mut C,
-    ) -> Result<Vec<(Arc<str>, Arc<str>)>, decode::Error> {
+    pub(crate) fn decode<C>(d: &mut Decoder<'_>, c: &mut C) -> Result<Pairs, decode::Error> {
         let pairs: Vec<(&str, &str)> = Decode::decode(d, c)?;
         Ok(pairs.into_iter().map(|(name, value)| (Arc::from(name), Arc::from(value))).collect())
     }

@@ -97,7 +97,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
 pub fn format_duration(duration: Duration) -> String {
     let millis = duration.as_millis();
     for (unit_millis, unit) in [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s")] {
-        if millis > 0 && millis % unit_millis == 0 {
+        if millis > 0 && millis.is_multiple_of(unit_millis) {
             return format!("{}{unit}", millis / unit_millis);
         }
     }

@@ -55,32 +55,29 @@ impl Deciding<'_> {
             let Some(run) = self.partition.run(id) else { continue };
             match what {
                 UnderWay::Output { seq } if run.output_due == Some(seq) => self.evaluate_output(id),
-                UnderWay::Attempt { step, attempt } if is_running(run, step, attempt) => {
-                    if clean_stop || self.may_try_again(id, step) {
-                        self.execute(id, step);
-                    }
-                }
-                _ => {}
+                UnderWay::Attempt { step, attempt } if !is_running(run, step, attempt) => {}
+                UnderWay::Attempt { step, .. } if clean_stop => self.execute(id, step),
+                UnderWay::Attempt { step, .. } => self.take_up(id, step),
+                UnderWay::Output { .. } => {}
             }
         }
     }
 
-    /// Writes down that the host was lost under a step's attempt. Whether it is executed again; if not, its step has
-    /// failed.
-    fn may_try_again(&mut self, id: RunId, index: StepIndex) -> bool {
-        let Some(run) = self.partition.run(id) else { return false };
+    /// Writes down that the host was lost under a step's attempt, and has it executed again; after too many losses
+    /// the step has failed.
+    fn take_up(&mut self, id: RunId, index: StepIndex) {
+        let Some(run) = self.partition.run(id) else { return };
         if run.deadline.is_some_and(|deadline| deadline <= self.at) {
-            self.advance(id);
-            return false;
+            return self.advance(id);
         }
         let (step, path) = (&run.steps[index], run.plan().steps[index].path.clone());
-        let Phase::Running { since } = step.phase else { return false };
+        let Phase::Running { since } = step.phase else { return };
         let (attempt, times_lost) = (step.attempts, step.lost + 1);
         let cause = InterruptCause::HostLost;
         let interrupted = AttemptInterrupted { path: path.clone(), attempt, cause, times_lost };
         self.tell(id, Fact::AttemptInterrupted(interrupted));
         if times_lost <= self.partition.config.host_losses_max {
-            return true;
+            return self.execute(id, index);
         }
         let message =
             format!("the host stopped without warning {times_lost} times while this step was running");
@@ -97,7 +94,6 @@ impl Deciding<'_> {
         };
         self.tell(id, Fact::AttemptFinished(Box::new(finished)));
         self.advance(id);
-        false
     }
 
     /// Writes down which attempts a stopping host leaves without an outcome: at most one small event each.

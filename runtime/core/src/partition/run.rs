@@ -47,8 +47,12 @@ impl PlannedOutput {
             Some(Template::Whole(expression)) => expression,
             Some(Template::Text(_) | Template::Array(_) | Template::Object(_)) => return Self::Evaluated,
         };
-        let ExpressionKind::Path(root, segments) = &expression.kind else { return Self::Evaluated };
-        match (root, segments.as_slice()) {
+        let (root, segments) = match &expression.kind {
+            ExpressionKind::Path(root, segments) => (root, segments.as_slice()),
+            ExpressionKind::Literal(value) => return Self::Literal(Json::from(value.to_string())),
+            ExpressionKind::Jq(_) => return Self::Evaluated,
+        };
+        match (root, segments) {
             (Root::Input, []) => Self::Input,
             (Root::Steps, [Segment::Key(name), Segment::Key(field)]) if &**field == "output" => {
                 plan.steps.iter().position(|step| step.name == *name).map_or(Self::Evaluated, Self::Step)
