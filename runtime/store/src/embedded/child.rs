@@ -147,7 +147,14 @@ impl Arguments {
 fn die_with(mut stdin: File) {
     std::thread::spawn(move || {
         let mut byte = [0];
-        while let Ok(1..) = stdin.read(&mut byte) {}
+        loop {
+            match stdin.read(&mut byte) {
+                Ok(1..) => {}
+                // The engine's profiler sends signals to any thread.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Ok(0) | Err(_) => break,
+            }
+        }
         let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
     });
 }

@@ -17,7 +17,10 @@ pub(super) fn confine(dir: &Path, library: &Path) -> Result<(), landlock::Rulese
     let abi = ABI::V4;
     let read = AccessFs::from_read(abi);
     let read_only = ["/usr", "/lib", "/lib64", "/etc/localtime", "/proc", "/sys", "/dev"];
-    let rules = [(dir, AccessFs::from_all(abi)), (library, AccessFs::ReadFile.into())]
+    // An exception's stack trace reads the program's own symbols, and the engine aborts if it may not.
+    let program = std::env::current_exe().unwrap_or_default();
+    let readable = AccessFs::ReadFile.into();
+    let rules = [(dir, AccessFs::from_all(abi)), (library, readable), (&program, readable)]
         .into_iter()
         .chain(read_only.into_iter().map(|path| (Path::new(path), read)));
     let rules = rules.filter_map(|(path, access)| {
