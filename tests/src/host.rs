@@ -157,8 +157,20 @@ impl Host {
     /// Starts it and does not wait.
     pub fn spawn(&mut self) {
         assert!(self.child.is_none(), "the host is running");
+        self.share_compiled();
         let child = self.command().spawn().expect("the host starts");
         self.child = Some(child);
+    }
+
+    /// Hosts of all tests share what they compile, or each would compile the standard plugins anew.
+    fn share_compiled(&self) {
+        let shared = binary().with_file_name("e2e-compiled");
+        fs::create_dir_all(&shared).expect("a folder beside the binary");
+        let own = self.data_dir().join("compiled");
+        if !own.exists() {
+            fs::create_dir_all(self.data_dir()).expect("the data directory is created");
+            std::os::unix::fs::symlink(shared, own).expect("a link");
+        }
     }
 
     /// The command line that starts it, with its output going to the log.

@@ -149,7 +149,6 @@ async fn a_full_disk_refuses_new_runs_and_loses_none() {
     // Given a host whose data directory is a small file system of its own (in a mount namespace, which needs no rights).
     let script = "mount -t tmpfs -o size=256m reipaz data && exec \"$@\"";
     let mut host = Host::prepare(Settings::new().through(&["unshare", "-rm", "sh", "-ec", script, "sh"]));
-    fs::create_dir(host.data_dir()).expect("created");
     host.start_again().await;
     host.client().must_publish(COUNT).await;
     let before = host.client().run("count", &json!({"n": 1})).await;
