@@ -40,7 +40,10 @@ impl Access {
         let Some(value) = headers.get(header::AUTHORIZATION) else {
             return refuse("the request has no Authorization header");
         };
-        let token = value.as_bytes().split_at_checked(7).filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"Bearer "));
+        let token = value
+            .as_bytes()
+            .split_at_checked(7)
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"Bearer "));
         let Some((_, token)) = token else { return refuse("the Authorization header is not `Bearer TOKEN`") };
         let given: [u8; 32] = Sha256::digest(token.trim_ascii()).into();
         // Every token is compared whole, and as a digest: the time tells nothing about any of them.
@@ -54,12 +57,17 @@ impl Access {
     fn check_origin(&self, headers: &HeaderMap) -> Result<(), Problem> {
         let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
         let origin = origin.to_str().unwrap_or("").to_ascii_lowercase();
-        let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("").to_ascii_lowercase();
-        let own = origin.split_once("://").is_some_and(|(_, authority)| !host.is_empty() && authority == host);
+        let host =
+            headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("").to_ascii_lowercase();
+        let own =
+            origin.split_once("://").is_some_and(|(_, authority)| !host.is_empty() && authority == host);
         if own || self.origins.iter().any(|allowed| allowed == "*" || *allowed == origin) {
             Ok(())
         } else {
-            Err(Problem::new(&kinds::ORIGIN_REFUSED, format!("the origin {origin:?} is not one that may change things")))
+            Err(Problem::new(
+                &kinds::ORIGIN_REFUSED,
+                format!("the origin {origin:?} is not one that may change things"),
+            ))
         }
     }
 }
@@ -109,10 +117,18 @@ mod tests {
     #[test]
     fn without_tokens_only_loopback_names_are_answered() {
         let access = Access::new(&[], &[]);
-        for host in ["127.0.0.1", "127.0.0.1:7878", "localhost:1", "[::1]:7878", "LocalHost", "a.localhost:1"] {
+        for host in ["127.0.0.1", "127.0.0.1:7878", "localhost:1", "[::1]:7878", "LocalHost", "a.localhost:1"]
+        {
             assert_eq!(refused(&access, &Method::GET, &with(header::HOST, host)), None, "{host}");
         }
-        for host in ["evil.example", "evil.example:7878", "", "127.0.0.1.evil.example", "10.0.0.1", "localhost.evil.example"] {
+        for host in [
+            "evil.example",
+            "evil.example:7878",
+            "",
+            "127.0.0.1.evil.example",
+            "10.0.0.1",
+            "localhost.evil.example",
+        ] {
             assert_eq!(refused(&access, &Method::GET, &with(header::HOST, host)), Some(421), "{host}");
         }
     }

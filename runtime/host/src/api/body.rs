@@ -21,7 +21,12 @@ pub(super) const WASM: &[&str] = &["application/wasm", "application/octet-stream
 pub(super) const SQL: &[&str] = &["application/sql", "text/plain"];
 
 /// Reads a body of one of the types in `accepts`, of at most `limit` bytes. An empty one needs no type.
-pub(super) async fn read(headers: &HeaderMap, body: Body, accepts: &[&str], limit: usize) -> Result<Bytes, Problem> {
+pub(super) async fn read(
+    headers: &HeaderMap,
+    body: Body,
+    accepts: &[&str],
+    limit: usize,
+) -> Result<Bytes, Problem> {
     read_within(headers, body, accepts, limit, limits::BODY_TIMEOUT).await
 }
 
@@ -33,7 +38,8 @@ pub(super) async fn read_within(
     limit: usize,
     time: Duration,
 ) -> Result<Bytes, Problem> {
-    let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    let announced =
+        headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     if announced.is_some_and(|length| length > limit) {
         return Err(too_large(limit));
     }
@@ -60,11 +66,8 @@ fn too_large(limit: usize) -> Problem {
 
 fn check_type(headers: &HeaderMap, accepts: &[&str], may_be_empty: bool) -> Result<(), Problem> {
     let refuse = |given: &str| {
-        Err(Problem::new(
-            &kinds::WRONG_CONTENT_TYPE,
-            format!("{given}; send one of: {}", accepts.join(", ")),
-        )
-        .with("accepts", accepts))
+        Err(Problem::new(&kinds::WRONG_CONTENT_TYPE, format!("{given}; send one of: {}", accepts.join(", ")))
+            .with("accepts", accepts))
     };
     let Some(value) = headers.get(header::CONTENT_TYPE) else {
         let no_body = may_be_empty && !headers.contains_key(header::TRANSFER_ENCODING);
@@ -87,14 +90,15 @@ pub(super) fn parse<T: DeserializeOwned>(body: &Bytes) -> Result<T, Problem> {
 
 /// The problem of a body that is no JSON, or not the JSON that the route expects.
 pub(super) fn malformed(error: &serde_json::Error) -> Problem {
-    Problem::new(&kinds::MALFORMED_BODY, error)
-        .with("line", error.line())
-        .with("column", error.column())
+    Problem::new(&kinds::MALFORMED_BODY, error).with("line", error.line()).with("column", error.column())
 }
 
 /// A body as text.
 pub(super) fn text(body: &Bytes) -> Result<&str, Problem> {
     std::str::from_utf8(body).map_err(|error| {
-        Problem::new(&kinds::MALFORMED_BODY, format!("the body is not UTF-8: byte {} does not fit", error.valid_up_to()))
+        Problem::new(
+            &kinds::MALFORMED_BODY,
+            format!("the body is not UTF-8: byte {} does not fit", error.valid_up_to()),
+        )
     })
 }

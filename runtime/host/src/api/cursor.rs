@@ -48,7 +48,9 @@ mod tests {
 
     #[test]
     fn anything_else_is_refused() {
-        for text in ["", "1", "2", "1zz", &"1".repeat(48), &"1".repeat(50), "1ééééééééééééééééééééééééééééééé"] {
+        for text in
+            ["", "1", "2", "1zz", &"1".repeat(48), &"1".repeat(50), "1ééééééééééééééééééééééééééééééé"]
+        {
             assert_eq!(run(text), None, "{text:?}");
         }
         for text in ["", "1", ".", "1.", ".1", "-1.2", "1.2.3"] {

@@ -58,7 +58,8 @@ pub(super) async fn read(
     let after = params.after.unwrap_or(0);
     let wait = prefer::wait(&headers);
     let standing = shared.wait(id, WaitUntil::Beyond(after), wait.unwrap_or_default()).await?;
-    let events = if standing.seq > after { shared.facade.events(id, after, limit).await? } else { Vec::new() };
+    let events =
+        if standing.seq > after { shared.facade.events(id, after, limit).await? } else { Vec::new() };
     let next_after = events.last().map_or(after, |last| last.seq);
     let page = Page { events, next_after, status: standing.status, seq: standing.seq.max(next_after) };
     let answer = respond::json(StatusCode::OK, &page);
@@ -72,7 +73,10 @@ fn last_event_id(headers: &HeaderMap) -> Result<Option<u32>, Problem> {
     let Some(value) = headers.get(LAST_EVENT_ID).filter(|value| !value.is_empty()) else { return Ok(None) };
     match value.to_str().ok().and_then(|text| text.parse().ok()) {
         Some(seq) => Ok(Some(seq)),
-        None => Err(Problem::new(&kinds::INVALID_HEADER, "Last-Event-ID: send the id of the last event, a number")),
+        None => Err(Problem::new(
+            &kinds::INVALID_HEADER,
+            "Last-Event-ID: send the id of the last event, a number",
+        )),
     }
 }
 

@@ -46,10 +46,15 @@ pub(super) async fn read(
     let after = match params.after.as_deref() {
         None => None,
         Some(text) => Some(cursor::log(text).ok_or_else(|| {
-            Problem::new(&kinds::INVALID_QUERY, "after: take it unchanged from `next_after` of the page before")
+            Problem::new(
+                &kinds::INVALID_QUERY,
+                "after: take it unchanged from `next_after` of the page before",
+            )
         })?),
     };
-    let step = params.step.map(|step| if step.starts_with('/') { StepPath(step.into()) } else { StepPath::top(&step) });
+    let step = params
+        .step
+        .map(|step| if step.starts_with('/') { StepPath(step.into()) } else { StepPath::top(&step) });
     let limit = query::page_limit(params.limit, limits::LOGS_PAGE)?;
     let query = LogQuery { after, step, level: params.level, limit };
 

@@ -37,8 +37,8 @@ use axum::{Router, middleware};
 use http::{HeaderName, HeaderValue, header};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
-pub use self::{outermost::describe_metrics, problem::Problem, server::serve};
 use self::{access::Access, outermost::Outermost};
+pub use self::{outermost::describe_metrics, problem::Problem, server::serve};
 use crate::facade::Facade;
 
 /// What the operator sets of the API.
@@ -110,7 +110,9 @@ fn cors(origins: &[String]) -> Option<CorsLayer> {
     let allowed = if origins.iter().any(|origin| origin == "*") {
         AllowOrigin::any()
     } else {
-        AllowOrigin::list(origins.iter().filter_map(|origin| HeaderValue::try_from(origin.trim_end_matches('/')).ok()))
+        AllowOrigin::list(
+            origins.iter().filter_map(|origin| HeaderValue::try_from(origin.trim_end_matches('/')).ok()),
+        )
     };
     let own = |name| HeaderName::from_static(name);
     Some(

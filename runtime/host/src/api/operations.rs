@@ -50,7 +50,10 @@ pub(super) async fn problems() -> Answer {
 /// `GET /problems/{slug}`: one of them.
 pub(super) async fn problem(Path(slug): Path<String>) -> Answer {
     let Some(Kind { status, title, advice, .. }) = Kind::find(&slug) else {
-        return Err(Problem::new(&kinds::PATH_NOT_FOUND, format!("no problem is called {slug:?}; /problems lists all")));
+        return Err(Problem::new(
+            &kinds::PATH_NOT_FOUND,
+            format!("no problem is called {slug:?}; /problems lists all"),
+        ));
     };
     respond::text("text/plain; charset=utf-8", format!("{title}\n\nHTTP status {status}. {advice}\n"))
 }

@@ -57,14 +57,20 @@ impl Outermost {
         let length = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
         if length > limits::TARGET_BYTES {
             let detail = format!("path and query have {length} bytes");
-            return Err(Problem::new(&kinds::TARGET_TOO_LONG, detail).with("limit_bytes", limits::TARGET_BYTES));
+            return Err(
+                Problem::new(&kinds::TARGET_TOO_LONG, detail).with("limit_bytes", limits::TARGET_BYTES)
+            );
         }
         self.access.check(request.method(), request.uri(), request.headers())
     }
 }
 
 /// The layer.
-pub(super) async fn layer(State(this): State<Arc<Outermost>>, request: Request, next: Next) -> Response<Body> {
+pub(super) async fn layer(
+    State(this): State<Arc<Outermost>>,
+    request: Request,
+    next: Next,
+) -> Response<Body> {
     let started = Instant::now();
     let id = this.request_id(request.headers().get(REQUEST_ID));
     let method = request.method().clone();
@@ -108,11 +114,9 @@ async fn answer(request: Request, next: Next, time: Duration) -> Response<Body> 
     let guarded = AssertUnwindSafe(next.run(request)).catch_unwind();
     match tokio::time::timeout(time, guarded).await {
         Ok(Ok(response)) => response,
-        Ok(Err(_panic)) => {
-            Problem::new(&kinds::INTERNAL, "the host's log says more under this request id")
-                .internal("a handler panicked")
-                .into_response()
-        }
+        Ok(Err(_panic)) => Problem::new(&kinds::INTERNAL, "the host's log says more under this request id")
+            .internal("a handler panicked")
+            .into_response(),
         Err(_) => Problem::new(&kinds::ANSWER_TIMEOUT, format!("no answer within {} s", time.as_secs()))
             .retry_after(Duration::from_secs(1))
             .into_response(),
@@ -174,7 +178,10 @@ const STATUSES: &[(u16, &str)] = &[
 
 /// Names and explains the API's metrics to the recorder.
 pub fn describe_metrics() {
-    metrics::describe_counter!("reipaz_http_requests_total", "Requests answered, by method, route and status.");
+    metrics::describe_counter!(
+        "reipaz_http_requests_total",
+        "Requests answered, by method, route and status."
+    );
     metrics::describe_histogram!(
         "reipaz_http_request_duration_seconds",
         metrics::Unit::Seconds,

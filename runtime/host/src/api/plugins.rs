@@ -25,14 +25,9 @@ pub(super) async fn install(
     component: Body,
 ) -> Answer {
     let InstallParams { grants, replace } = InstallParams::parse(query.as_deref().unwrap_or(""))?;
-    let wasm = body::read_within(
-        &headers,
-        component,
-        body::WASM,
-        limits::PLUGIN_BYTES,
-        limits::PLUGIN_BODY_TIMEOUT,
-    )
-    .await?;
+    let wasm =
+        body::read_within(&headers, component, body::WASM, limits::PLUGIN_BYTES, limits::PLUGIN_BODY_TIMEOUT)
+            .await?;
     if wasm.is_empty() {
         return Err(Problem::new(&kinds::MALFORMED_BODY, "the body is empty: send the component"));
     }
@@ -57,7 +52,8 @@ impl InstallParams {
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
             match (&*name, &*value) {
                 ("grant", value) => {
-                    let Some((kind, value)) = value.split_once('=').filter(|(kind, _)| !kind.is_empty()) else {
+                    let Some((kind, value)) = value.split_once('=').filter(|(kind, _)| !kind.is_empty())
+                    else {
                         let detail = format!("the grant {value:?} does not parse: write kind=value");
                         return Err(Problem::new(&kinds::INVALID_GRANT, detail).with("grant", value));
                     };

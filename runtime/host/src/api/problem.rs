@@ -99,7 +99,8 @@ impl Problem {
         if let Some(after) = retry_after {
             // Whole seconds, rounded up: never earlier than meant, and never 0.
             let seconds = after.as_millis().div_ceil(1000).max(1);
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(u64::try_from(seconds).unwrap_or(u64::MAX)));
+            headers
+                .insert(header::RETRY_AFTER, HeaderValue::from(u64::try_from(seconds).unwrap_or(u64::MAX)));
         }
         if kind.status == 401 {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"reipaz\""));

@@ -1,8 +1,6 @@
 //! Query parameters, strictly: an unknown one is refused, since a filter that is silently ignored shows wrong things.
 
-use axum::{
-    extract::{FromRequestParts, Query},
-};
+use axum::extract::{FromRequestParts, Query};
 use http::request::Parts;
 use serde::de::DeserializeOwned;
 
@@ -32,9 +30,8 @@ pub(super) fn page_limit(asked: Option<usize>, (usual, most): (usize, usize)) ->
     match asked {
         None => Ok(usual),
         Some(limit) if (1..=most).contains(&limit) => Ok(limit),
-        Some(limit) => Err(Problem::new(
-            &kinds::INVALID_QUERY,
-            format!("limit={limit}: take a number from 1 to {most}"),
-        )),
+        Some(limit) => {
+            Err(Problem::new(&kinds::INVALID_QUERY, format!("limit={limit}: take a number from 1 to {most}")))
+        }
     }
 }

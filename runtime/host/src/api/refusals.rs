@@ -74,6 +74,10 @@ fn document(diagnostics: &[Diagnostic]) -> Problem {
     let first = diagnostics.first().map_or(String::new(), |first| {
         format!(", the first in line {}, column {}: {}", first.line, first.column, first.message)
     });
-    let mistakes = if diagnostics.len() == 1 { "1 mistake".to_owned() } else { format!("{} mistakes", diagnostics.len()) };
+    let mistakes = if diagnostics.len() == 1 {
+        "1 mistake".to_owned()
+    } else {
+        format!("{} mistakes", diagnostics.len())
+    };
     Problem::new(kind, format!("the document has {mistakes}{first}")).with("diagnostics", diagnostics)
 }

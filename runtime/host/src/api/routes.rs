@@ -5,7 +5,9 @@ use std::sync::Arc;
 use axum::routing::{MethodRouter, get, post};
 use http::{Method, Uri};
 
-use super::{Shared, events, kinds, logs, operations, plugins, problem::Problem, runs, sql, submit, workflows};
+use super::{
+    Shared, events, kinds, logs, operations, plugins, problem::Problem, runs, sql, submit, workflows,
+};
 
 /// One path and what it does.
 pub(super) struct Route {
@@ -52,7 +54,10 @@ pub(super) fn all() -> Vec<Route> {
 
 /// What no route matches.
 pub(super) async fn path_not_found(uri: Uri) -> Problem {
-    Problem::new(&kinds::PATH_NOT_FOUND, format!("nothing is at {}; /openapi.json lists all paths", uri.path()))
+    Problem::new(
+        &kinds::PATH_NOT_FOUND,
+        format!("nothing is at {}; /openapi.json lists all paths", uri.path()),
+    )
 }
 
 /// A path with another method; axum adds `Allow`.

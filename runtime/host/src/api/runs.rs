@@ -72,7 +72,8 @@ fn run_query(query: &str) -> Result<RunQuery, Problem> {
         let refuse = |why: &str| Problem::new(&kinds::INVALID_QUERY, format!("{name}={value}: {why}"));
         let time = || {
             let text = serde_json::Value::String(value.to_string());
-            Timestamp::deserialize(text).map_err(|_| refuse("take a time in RFC 3339, as in 2026-01-31T12:00:00Z"))
+            Timestamp::deserialize(text)
+                .map_err(|_| refuse("take a time in RFC 3339, as in 2026-01-31T12:00:00Z"))
         };
         let number = || refuse("take a whole number");
         match &*name {
@@ -84,11 +85,15 @@ fn run_query(query: &str) -> Result<RunQuery, Problem> {
             "limit" => limit = Some(value.parse().map_err(|_| number())?),
             "cursor" => {
                 let cursor = cursor::run(&value);
-                parsed.after = Some(cursor.ok_or_else(|| refuse("take it unchanged from `next` of the page before"))?);
+                parsed.after =
+                    Some(cursor.ok_or_else(|| refuse("take it unchanged from `next` of the page before"))?);
             }
             _ => {
                 let known = "workflow, version, status, created_from, created_before, limit, cursor";
-                return Err(Problem::new(&kinds::INVALID_QUERY, format!("unknown parameter {name:?}; take {known}")));
+                return Err(Problem::new(
+                    &kinds::INVALID_QUERY,
+                    format!("unknown parameter {name:?}; take {known}"),
+                ));
             }
         }
     }
@@ -130,7 +135,10 @@ fn statuses(text: &str) -> Result<Vec<RunStatus>, Problem> {
         .map(|name| {
             ALL.into_iter().find(|status| status.as_str() == name.trim()).ok_or_else(|| {
                 let known = ALL.map(RunStatus::as_str).join(", ");
-                Problem::new(&kinds::INVALID_QUERY, format!("status: {name:?} is none; take some of: {known}"))
+                Problem::new(
+                    &kinds::INVALID_QUERY,
+                    format!("status: {name:?} is none; take some of: {known}"),
+                )
             })
         })
         .collect()
@@ -149,17 +157,32 @@ struct From {
 }
 
 /// `POST /v1/runs/{id}/cancel`.
-pub(super) async fn cancel(state: State<Arc<Shared>>, id: Path<String>, headers: HeaderMap, reason: Body) -> Answer {
+pub(super) async fn cancel(
+    state: State<Arc<Shared>>,
+    id: Path<String>,
+    headers: HeaderMap,
+    reason: Body,
+) -> Answer {
     with_reason(state, id, headers, reason, |reason| Change::Cancel { reason }).await
 }
 
 /// `POST /v1/runs/{id}/pause`.
-pub(super) async fn pause(state: State<Arc<Shared>>, id: Path<String>, headers: HeaderMap, reason: Body) -> Answer {
+pub(super) async fn pause(
+    state: State<Arc<Shared>>,
+    id: Path<String>,
+    headers: HeaderMap,
+    reason: Body,
+) -> Answer {
     with_reason(state, id, headers, reason, |reason| Change::Pause { reason }).await
 }
 
 /// `POST /v1/runs/{id}/resume`.
-pub(super) async fn resume(state: State<Arc<Shared>>, id: Path<String>, headers: HeaderMap, reason: Body) -> Answer {
+pub(super) async fn resume(
+    state: State<Arc<Shared>>,
+    id: Path<String>,
+    headers: HeaderMap,
+    reason: Body,
+) -> Answer {
     with_reason(state, id, headers, reason, |reason| Change::Resume { reason }).await
 }
 
@@ -171,7 +194,8 @@ pub(super) async fn retry(
     from: Body,
 ) -> Answer {
     let id = run_id(&id)?;
-    let From { step } = body::parse(&body::read(&headers, from, body::JSON, limits::SMALL_BODY_BYTES).await?)?;
+    let From { step } =
+        body::parse(&body::read(&headers, from, body::JSON, limits::SMALL_BODY_BYTES).await?)?;
     respond::json(StatusCode::OK, &shared.facade.change(id, Change::Retry { step }).await?)
 }
 
@@ -183,7 +207,8 @@ async fn with_reason(
     change: impl FnOnce(Option<Arc<str>>) -> Change,
 ) -> Answer {
     let id = run_id(&id)?;
-    let Reason { reason } = body::parse(&body::read(&headers, reason, body::JSON, limits::SMALL_BODY_BYTES).await?)?;
+    let Reason { reason } =
+        body::parse(&body::read(&headers, reason, body::JSON, limits::SMALL_BODY_BYTES).await?)?;
     if reason.as_ref().is_some_and(|reason| reason.len() > limits::REASON_BYTES) {
         let detail = format!("`reason`: at most {} bytes", limits::REASON_BYTES);
         return Err(Problem::new(&kinds::MALFORMED_BODY, detail));

@@ -2,19 +2,11 @@
 
 use std::sync::Arc;
 
-use axum::{
-    body::Body,
-    extract::State,
-};
+use axum::{body::Body, extract::State};
 use http::{HeaderMap, HeaderValue, Response, header};
 use serde::Deserialize;
 
-use super::{
-    Shared, body, kinds, limits,
-    problem::Problem,
-    query::Params,
-    respond::Answer,
-};
+use super::{Shared, body, kinds, limits, problem::Problem, query::Params, respond::Answer};
 
 /// Query of [`query`].
 #[derive(Debug, Deserialize)]
@@ -31,8 +23,12 @@ pub(super) async fn query(
     statement: Body,
 ) -> Answer {
     let format = params.format.unwrap_or_else(|| "JSONEachRow".to_owned());
-    if format.is_empty() || format.len() > 64 || !format.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
-        let detail = format!("format: {format:?} is none of ClickHouse's; take JSONEachRow, CSV, PrettyCompact...");
+    if format.is_empty()
+        || format.len() > 64
+        || !format.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+    {
+        let detail =
+            format!("format: {format:?} is none of ClickHouse's; take JSONEachRow, CSV, PrettyCompact...");
         return Err(Problem::new(&kinds::INVALID_QUERY, detail));
     }
     let statement = body::read(&headers, statement, body::SQL, limits::SQL_BYTES).await?;

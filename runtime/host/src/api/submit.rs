@@ -43,8 +43,13 @@ pub(super) async fn submit(
     let most = shared.settings.payload_bytes + limits::SUBMIT_FRAME_BYTES;
     let submission = body::read(&headers, submission, body::JSON, most).await?;
     let wait = prefer::wait(&headers);
-    let request =
-        request(workflow, &submission, shared.settings.payload_bytes, idempotency_key(&headers)?, wait.unwrap_or_default())?;
+    let request = request(
+        workflow,
+        &submission,
+        shared.settings.payload_bytes,
+        idempotency_key(&headers)?,
+        wait.unwrap_or_default(),
+    )?;
     let submitted = shared.facade.submit(request).await?;
 
     let ended = submitted.run.status.is_terminal();
@@ -87,11 +92,20 @@ fn request(
         return refuse("send `id` or an Idempotency-Key, not both: a key chooses the run's id".to_owned());
     }
     if metadata.len() > limits::METADATA_ENTRIES {
-        return refuse(format!("`metadata` has {} entries; at most {}", metadata.len(), limits::METADATA_ENTRIES));
+        return refuse(format!(
+            "`metadata` has {} entries; at most {}",
+            metadata.len(),
+            limits::METADATA_ENTRIES
+        ));
     }
-    if let Some((name, _)) = metadata.iter().find(|(name, value)| name.len().max(value.len()) > limits::METADATA_BYTES) {
+    if let Some((name, _)) =
+        metadata.iter().find(|(name, value)| name.len().max(value.len()) > limits::METADATA_BYTES)
+    {
         let name: String = name.chars().take(40).collect();
-        return refuse(format!("`metadata`, {name:?}: at most {} bytes a name or value", limits::METADATA_BYTES));
+        return refuse(format!(
+            "`metadata`, {name:?}: at most {} bytes a name or value",
+            limits::METADATA_BYTES
+        ));
     }
     Ok(SubmitRequest {
         workflow,
@@ -107,7 +121,8 @@ fn request(
 /// The key, with or without the quotes that the header's draft standard asks for.
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<Arc<str>>, Problem> {
     let Some(value) = headers.get(IDEMPOTENCY_KEY) else { return Ok(None) };
-    let refuse = |detail: &str| Err(Problem::new(&kinds::INVALID_HEADER, format!("Idempotency-Key: {detail}")));
+    let refuse =
+        |detail: &str| Err(Problem::new(&kinds::INVALID_HEADER, format!("Idempotency-Key: {detail}")));
     let Ok(text) = value.to_str() else { return refuse("only visible ASCII characters can stand in it") };
     let key = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text).trim();
     match key.len() {

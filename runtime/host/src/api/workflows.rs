@@ -27,7 +27,11 @@ pub(super) async fn publish(State(shared): State<Arc<Shared>>, headers: HeaderMa
 }
 
 /// `POST /v1/workflows/validate`: as publishing, but nothing is stored.
-pub(super) async fn validate(State(shared): State<Arc<Shared>>, headers: HeaderMap, document: Body) -> Answer {
+pub(super) async fn validate(
+    State(shared): State<Arc<Shared>>,
+    headers: HeaderMap,
+    document: Body,
+) -> Answer {
     let document = body::read(&headers, document, body::DOCUMENT, limits::DOCUMENT_BYTES).await?;
     let validated = shared.facade.validate(body::text(&document)?).await?;
     respond::json(StatusCode::OK, &validated)
@@ -65,10 +69,16 @@ pub(super) async fn newest(State(shared): State<Arc<Shared>>, Path(name): Path<S
 }
 
 /// `GET /v1/workflows/{name}/versions/{version}`.
-pub(super) async fn version(State(shared): State<Arc<Shared>>, Path((name, version)): Path<(String, String)>) -> Answer {
+pub(super) async fn version(
+    State(shared): State<Arc<Shared>>,
+    Path((name, version)): Path<(String, String)>,
+) -> Answer {
     let version = version.parse().map_err(|_| {
-        Problem::new(&kinds::VERSION_NOT_FOUND, format!("{version:?} is no version: versions are numbers from 1"))
-            .with("workflow", &name)
+        Problem::new(
+            &kinds::VERSION_NOT_FOUND,
+            format!("{version:?} is no version: versions are numbers from 1"),
+        )
+        .with("workflow", &name)
     })?;
     respond::json(StatusCode::OK, &shared.facade.workflow_version(&name, version).await?)
 }

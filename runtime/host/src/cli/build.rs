@@ -42,7 +42,10 @@ pub(crate) async fn component(dir: &Path) -> Result<PathBuf, Failure> {
         .await
         .map_err(|error| no_cargo(&error))?;
     if !built.status.success() {
-        return Err(Failure::new(Code::Document, format!("{} does not build; cargo says why above", dir.display())));
+        return Err(Failure::new(
+            Code::Document,
+            format!("{} does not build; cargo says why above", dir.display()),
+        ));
     }
     let own = |message: &Message| message.manifest_path.canonicalize().is_ok_and(|path| path == manifest);
     String::from_utf8_lossy(&built.stdout)

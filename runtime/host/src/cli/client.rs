@@ -103,13 +103,16 @@ impl Client {
     pub(crate) fn new(url: &str, token: Option<&str>) -> Result<Self, Failure> {
         let url = url.trim_end_matches('/');
         let refuse = |why: &str| {
-            Err(Failure::usage(format!("{url:?} is no URL of a host: {why}")).hint("write it as http://HOST:PORT"))
+            Err(Failure::usage(format!("{url:?} is no URL of a host: {why}"))
+                .hint("write it as http://HOST:PORT"))
         };
         match url.parse::<Uri>() {
             Err(error) => return refuse(&error.to_string()),
             Ok(uri) if uri.host().is_none() => return refuse("it names no host"),
             Ok(uri) if uri.scheme_str() != Some("http") => {
-                return refuse("only http is spoken here (put a local proxy in front of a host behind https)");
+                return refuse(
+                    "only http is spoken here (put a local proxy in front of a host behind https)",
+                );
             }
             Ok(_) => {}
         }
@@ -117,7 +120,11 @@ impl Client {
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
         let pool = Pool::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(connector);
-        Ok(Self { url: url.to_owned(), token: token.map(ToOwned::to_owned).filter(|token| !token.is_empty()), pool })
+        Ok(Self {
+            url: url.to_owned(),
+            token: token.map(ToOwned::to_owned).filter(|token| !token.is_empty()),
+            pool,
+        })
     }
 
     /// Where it aims.
@@ -146,9 +153,9 @@ impl Client {
         if let Some(token) = &self.token {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
         }
-        let mut request = request
-            .body(Full::new(body))
-            .map_err(|error| Failure::usage(format!("the request to {}{path} cannot be sent: {error}", self.url)))?;
+        let mut request = request.body(Full::new(body)).map_err(|error| {
+            Failure::usage(format!("the request to {}{path} cannot be sent: {error}", self.url))
+        })?;
         request.headers_mut().extend(headers);
         let asked = async {
             let response = self.pool.request(request).await.map_err(|error| self.unreachable(&error))?;
@@ -192,7 +199,12 @@ impl Client {
     }
 
     /// `POST` of anything.
-    pub(crate) async fn post_bytes(&self, path: &str, content_type: &str, body: Bytes) -> Result<Answer, Failure> {
+    pub(crate) async fn post_bytes(
+        &self,
+        path: &str,
+        content_type: &str,
+        body: Bytes,
+    ) -> Result<Answer, Failure> {
         let mut headers = HeaderMap::new();
         insert(&mut headers, "content-type", content_type)?;
         self.send(Method::POST, path, headers, body).await
@@ -217,8 +229,11 @@ impl Answer {
     pub(crate) fn json<T: DeserializeOwned>(self) -> Result<T, Failure> {
         let answer = self.accepted()?;
         serde_json::from_slice(&answer.body).map_err(|error| {
-            Failure::new(Code::Refused, format!("the host's answer is not what this version expects: {error}"))
-                .hint("is the host of the same version? `reipaz --version`, and /healthz of the host, tell")
+            Failure::new(
+                Code::Refused,
+                format!("the host's answer is not what this version expects: {error}"),
+            )
+            .hint("is the host of the same version? `reipaz --version`, and /healthz of the host, tell")
         })
     }
 

@@ -114,7 +114,10 @@ impl Folder {
             greet(&self.dir, steps.len(), documents.len());
         }
         if let Some(name) = published.first() {
-            output::note(&format!("  next: reipaz submit {name} --input '{{}}' --wait 10s{}", self.url_argument()));
+            output::note(&format!(
+                "  next: reipaz submit {name} --input '{{}}' --wait 10s{}",
+                self.url_argument()
+            ));
         }
     }
 
@@ -171,8 +174,12 @@ impl Folder {
 fn greet(dir: &Path, steps: usize, documents: usize) {
     output::note(&format!("following {}: {steps} step(s), {documents} workflow(s)", dir.display()));
     if steps == 0 && documents == 0 {
-        output::note("  next: reipaz new step hello     a step to start from; this command builds and installs it");
-        output::note("        then write hello.yaml    a workflow with `uses: hello@0`; this command publishes it");
+        output::note(
+            "  next: reipaz new step hello     a step to start from; this command builds and installs it",
+        );
+        output::note(
+            "        then write hello.yaml    a workflow with `uses: hello@0`; this command publishes it",
+        );
     } else {
         output::note("  next: change one and save it; what comes of it is said here");
     }
@@ -183,14 +190,20 @@ fn documents(dir: &Path) -> Vec<(PathBuf, SystemTime)> {
     let files = WORKFLOW_FOLDERS.iter().flat_map(|folder| entries(&dir.join(folder)));
     let is_document = |path: &PathBuf| {
         let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or("");
-        matches!(extension, "yaml" | "yml" | "json") && fs::read_to_string(path).is_ok_and(|text| is_workflow(&text))
+        matches!(extension, "yaml" | "yml" | "json")
+            && fs::read_to_string(path).is_ok_and(|text| is_workflow(&text))
     };
-    files.filter(|path| path.is_file()).filter(is_document).filter_map(|path| modified(&path).map(|time| (path, time))).collect()
+    files
+        .filter(|path| path.is_file())
+        .filter(is_document)
+        .filter_map(|path| modified(&path).map(|time| (path, time)))
+        .collect()
 }
 
 /// Whether a text means to be a workflow: it names the language's version at its top.
 fn is_workflow(text: &str) -> bool {
-    text.lines().any(|line| line.starts_with("reipaz:")) || text.trim_start().starts_with('{') && text.contains("\"reipaz\"")
+    text.lines().any(|line| line.starts_with("reipaz:"))
+        || text.trim_start().starts_with('{') && text.contains("\"reipaz\"")
 }
 
 /// Folders of steps and when anything in them changed.
@@ -198,7 +211,8 @@ fn steps(dir: &Path) -> Vec<(PathBuf, SystemTime)> {
     let below = STEP_FOLDERS.iter().flat_map(|folder| entries(&dir.join(folder)));
     let folders = std::iter::once(dir.to_owned()).chain(below.filter(|path| path.is_dir()));
     let uses_sdk = |path: &PathBuf| {
-        fs::read_to_string(path.join("Cargo.toml")).is_ok_and(|text| text.contains("reipaz-sdk") && text.contains("cdylib"))
+        fs::read_to_string(path.join("Cargo.toml"))
+            .is_ok_and(|text| text.contains("reipaz-sdk") && text.contains("cdylib"))
     };
     folders.filter(uses_sdk).filter_map(|path| newest(&path).map(|time| (path, time))).collect()
 }
@@ -260,7 +274,10 @@ mod tests {
         write("workflows/b.json", "{\"reipaz\": 1}");
         write("compose.yaml", "services: {}\n");
         write("package.json", "{\"name\": \"x\"}");
-        write("steps/score/Cargo.toml", "[lib]\ncrate-type = [\"cdylib\"]\n[dependencies]\nreipaz-sdk = \"0.1\"\n");
+        write(
+            "steps/score/Cargo.toml",
+            "[lib]\ncrate-type = [\"cdylib\"]\n[dependencies]\nreipaz-sdk = \"0.1\"\n",
+        );
         write("steps/score/src/lib.rs", "");
         write("steps/tool/Cargo.toml", "[dependencies]\n");
         write("target/x/Cargo.toml", "reipaz-sdk cdylib");

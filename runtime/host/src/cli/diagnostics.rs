@@ -18,7 +18,11 @@ pub(crate) enum Gravity {
 /// Each mistake with the lines that it is about; in colour if standard error is a terminal.
 pub(crate) fn render(name: &str, text: &str, mistakes: &[Mistake], gravity: Gravity) -> String {
     let renderer = if std::io::stderr().is_terminal() { Renderer::styled() } else { Renderer::plain() };
-    mistakes.iter().map(|mistake| one(&renderer, name, text, mistake, gravity)).collect::<Vec<_>>().join("\n\n")
+    mistakes
+        .iter()
+        .map(|mistake| one(&renderer, name, text, mistake, gravity))
+        .collect::<Vec<_>>()
+        .join("\n\n")
 }
 
 fn one(renderer: &Renderer, name: &str, text: &str, mistake: &Mistake, gravity: Gravity) -> String {
@@ -35,7 +39,8 @@ fn one(renderer: &Renderer, name: &str, text: &str, mistake: &Mistake, gravity: 
     let snippet = Snippet::source(text)
         .path(name)
         .annotation(AnnotationKind::Primary.span(span).label((!label.is_empty()).then_some(label.as_str())));
-    let mut group = Group::with_title(level.primary_title(&mistake.message).id(&mistake.code)).element(snippet);
+    let mut group =
+        Group::with_title(level.primary_title(&mistake.message).id(&mistake.code)).element(snippet);
     if let Some(hint) = &mistake.hint {
         group = group.element(Level::HELP.message(hint));
     }

@@ -99,7 +99,12 @@ pub(crate) async fn publish(args: PublishArgs) -> Done {
         if output::is_terminal() && !args.json {
             let published = document.published(answer)?;
             let state = if published.created { "published as" } else { "is unchanged since" };
-            output::line(&format!("{}: {} {state} version {}", document.name(), published.name, published.version));
+            output::line(&format!(
+                "{}: {} {state} version {}",
+                document.name(),
+                published.name,
+                published.version
+            ));
         } else {
             output::raw(&answer.body);
             output::raw(b"\n");
@@ -144,7 +149,12 @@ impl Document {
 
     fn show_warnings(&self, warnings: &[Mistake]) {
         if !warnings.is_empty() {
-            output::note(&diagnostics::render(&self.name(), &self.text, warnings, diagnostics::Gravity::Warning));
+            output::note(&diagnostics::render(
+                &self.name(),
+                &self.text,
+                warnings,
+                diagnostics::Gravity::Warning,
+            ));
         }
     }
 

@@ -24,9 +24,9 @@ impl InputArgs {
             None => "{}".to_owned(),
             Some("-") => {
                 let mut text = String::new();
-                std::io::stdin()
-                    .read_to_string(&mut text)
-                    .map_err(|error| Failure::usage(format!("cannot read the input from standard input: {error}")))?;
+                std::io::stdin().read_to_string(&mut text).map_err(|error| {
+                    Failure::usage(format!("cannot read the input from standard input: {error}"))
+                })?;
                 text
             }
             Some(given) => match given.strip_prefix('@') {

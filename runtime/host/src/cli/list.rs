@@ -92,7 +92,8 @@ fn table(page: &Page) {
         output::note("no runs");
         return;
     }
-    let mut rows = vec![["ID", "WORKFLOW", "STATUS", "CREATED (UTC)", "ERROR"].map(ToOwned::to_owned).to_vec()];
+    let mut rows =
+        vec![["ID", "WORKFLOW", "STATUS", "CREATED (UTC)", "ERROR"].map(ToOwned::to_owned).to_vec()];
     rows.extend(page.runs.iter().map(|run| {
         vec![
             run.id.to_string(),

@@ -57,7 +57,8 @@ impl Live {
         let took = run.finished_at.unwrap_or(now).since(run.created_at);
         let (columns, rows) = self.size;
         let fit = |line: String| -> String { line.chars().take(columns.saturating_sub(3)).collect() };
-        let progress = format!("{}  {ended}/{} steps  {}", bar(ended, steps.len()), steps.len(), readable(took));
+        let progress =
+            format!("{}  {ended}/{} steps  {}", bar(ended, steps.len()), steps.len(), readable(took));
         let heading = fit(format!("{progress}  {} version {}", run.workflow, run.version));
         let mut lines = vec![format!("{} {heading}", self.run_mark(run.status))];
         let room = rows.saturating_sub(OTHER_LINES).max(1);
@@ -162,7 +163,9 @@ fn about(step: &StepView, now: Timestamp) -> String {
             let names: Vec<&str> = steps.iter().map(|path| path.as_str().trim_start_matches('/')).collect();
             parts.push(format!("for {}", names.join(", ")));
         }
-        Some(WaitingFor::Retry { due }) => parts.push(format!("next attempt in {}", readable(due.since(now)))),
+        Some(WaitingFor::Retry { due }) => {
+            parts.push(format!("next attempt in {}", readable(due.since(now))))
+        }
         Some(WaitingFor::Resume) => parts.push("for somebody to resume the run".to_owned()),
         None => {}
     }
@@ -215,8 +218,9 @@ mod tests {
 
     #[test]
     fn durations_read_well() {
-        let shown: Vec<String> =
-            [0, 42, 420, 12_345, 61_000, 7_200_000].map(|millis| readable(Duration::from_millis(millis))).into();
+        let shown: Vec<String> = [0, 42, 420, 12_345, 61_000, 7_200_000]
+            .map(|millis| readable(Duration::from_millis(millis)))
+            .into();
         assert_eq!(shown, ["0 ms", "42 ms", "0.42 s", "12.3 s", "61s", "2h"]);
     }
 

@@ -133,7 +133,9 @@ pub(crate) async fn events(args: EventsArgs) -> Done {
 
 /// `  3  2026-01-01T...  attempt_started   step=/fetch attempt=1`.
 fn event_line(event: &RawValue) -> String {
-    let Ok(Value::Object(mut members)) = serde_json::from_str(event.get()) else { return event.get().to_owned() };
+    let Ok(Value::Object(mut members)) = serde_json::from_str(event.get()) else {
+        return event.get().to_owned();
+    };
     let mut take = |name: &str| match members.remove(name) {
         Some(Value::String(text)) => text,
         Some(value) => value.to_string(),

@@ -51,7 +51,8 @@ pub(crate) fn complain(text: &str) {
 /// Rows in columns, the first row as heading.
 pub(crate) fn columns(rows: &[Vec<String>]) {
     let count = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
+    let width =
+        |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
     let widths: Vec<usize> = (0..count).map(|column| width(column).unwrap_or(0)).collect();
     for row in rows {
         let cells: Vec<String> =

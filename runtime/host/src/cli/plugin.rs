@@ -154,7 +154,10 @@ pub(crate) async fn send(
     if replace {
         query.push("replace=true".to_owned());
     }
-    client.post_bytes(&format!("/v1/plugins?{}", query.join("&")), "application/wasm", Bytes::from(wasm)).await?.json()
+    client
+        .post_bytes(&format!("/v1/plugins?{}", query.join("&")), "application/wasm", Bytes::from(wasm))
+        .await?
+        .json()
 }
 
 /// Tells what a plugin asks for and has not got.
@@ -162,7 +165,10 @@ pub(crate) fn warn_of_missing_grants(plugin: &PluginView) {
     for want in &plugin.wants {
         let has = plugin.grants.get(&want.kind).is_some_and(|values| !values.is_empty());
         if !has {
-            output::note(&format!("it asks for {}={} ({}); give it with --grant", want.kind, want.value, want.why));
+            output::note(&format!(
+                "it asks for {}={} ({}); give it with --grant",
+                want.kind, want.value, want.why
+            ));
         }
     }
 }
@@ -187,7 +193,10 @@ async fn list(args: ListArgs) -> Done {
 }
 
 fn granted(plugin: &PluginView) -> String {
-    let each = plugin.grants.iter().flat_map(|(kind, values)| values.iter().map(move |value| format!("{kind}={value}")));
+    let each = plugin
+        .grants
+        .iter()
+        .flat_map(|(kind, values)| values.iter().map(move |value| format!("{kind}={value}")));
     let all: Vec<String> = each.collect();
     if all.is_empty() { "-".to_owned() } else { all.join(", ") }
 }

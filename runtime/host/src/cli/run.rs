@@ -80,7 +80,8 @@ async fn on_host(client: &Client, args: &Args, document: &Document, input: &RawV
     if live.is_some() && published.created {
         output::note(&format!("published {} version {}", published.name, published.version));
     }
-    let submission = Submission { version: Some(published.version), input, key: args.key.as_deref(), wait: None };
+    let submission =
+        Submission { version: Some(published.version), input, key: args.key.as_deref(), wait: None };
     let started = submission.send(client, &published.name).await?;
     if live.is_some() {
         output::note(&format!("run {}", started.run.id));
@@ -146,13 +147,21 @@ pub(crate) fn conclude(ended: &Fetched, timeout: Option<Duration>, own: bool) ->
             let (class, code) = (error.class.as_str(), &error.code);
             let failure = format!("the run failed{at}{attempt}: {} [{class}, {code}]", error.message);
             let failure = Failure::new(Code::RunFailed, failure);
-            Err(if own { failure } else { failure.hint(format!("reipaz logs {0}; reipaz retry {0}", run.id)) })
+            Err(if own {
+                failure
+            } else {
+                failure.hint(format!("reipaz logs {0}; reipaz retry {0}", run.id))
+            })
         }
         RunStatus::Cancelled => Err(Failure::new(Code::RunFailed, "the run was cancelled")),
         status => {
             let after = timeout.map(format_duration).unwrap_or_default();
             let failure = Failure::new(Code::RunFailed, format!("after {after} the run is still {status}"));
-            Err(if own { failure } else { failure.hint(format!("it goes on: reipaz status {} --watch", run.id)) })
+            Err(if own {
+                failure
+            } else {
+                failure.hint(format!("it goes on: reipaz status {} --watch", run.id))
+            })
         }
     }
 }

@@ -107,7 +107,8 @@ impl Signals {
     /// From here on they no longer end the process.
     pub(crate) fn new() -> Result<Self, Failure> {
         let watch = |kind| {
-            signal(kind).map_err(|error| Failure::new(Code::Host, format!("cannot watch for signals: {error}")))
+            signal(kind)
+                .map_err(|error| Failure::new(Code::Host, format!("cannot watch for signals: {error}")))
         };
         Ok(Self { interrupt: watch(SignalKind::interrupt())?, terminate: watch(SignalKind::terminate())? })
     }

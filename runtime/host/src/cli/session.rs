@@ -38,7 +38,9 @@ impl Session {
         let own = Own::start(config).await?;
         let url = format!("http://{}", own.host.address());
         let why = if wants_own { String::new() } else { format!("no host at {DEFAULT_URL}: ") };
-        output::note(&format!("{why}using a host of its own, which goes with its data when this command ends"));
+        output::note(&format!(
+            "{why}using a host of its own, which goes with its data when this command ends"
+        ));
         Ok(Self { client: Client::new(&url, None)?, own: Some(own) })
     }
 
@@ -66,8 +68,9 @@ impl Own {
         let data = tempfile::Builder::new().prefix("reipaz-").tempdir().map_err(|error| {
             Failure::new(Code::DataDir, format!("there is no room for a temporary folder: {error}"))
         })?;
-        let mut settings =
-            Config::load(config).map_err(|error| Failure::new(Code::Config, error))?.for_one_command(data.path());
+        let mut settings = Config::load(config)
+            .map_err(|error| Failure::new(Code::Config, error))?
+            .for_one_command(data.path());
         settings.tokens.clear();
         share_compiled(&settings);
         let host = Host::start(settings).await.map_err(serve::failure)?;
@@ -91,7 +94,9 @@ fn share_compiled(config: &Config) {
     let base = std::env::var_os("XDG_CACHE_HOME")
         .map(PathBuf::from)
         .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")));
-    let Some(shared) = base.filter(|base| base.is_absolute()).map(|base| base.join("reipaz/compiled")) else { return };
+    let Some(shared) = base.filter(|base| base.is_absolute()).map(|base| base.join("reipaz/compiled")) else {
+        return;
+    };
     if std::fs::create_dir_all(&shared).is_ok() {
         let _slower_without = std::os::unix::fs::symlink(&shared, config.paths().compiled);
     }

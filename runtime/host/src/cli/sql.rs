@@ -29,8 +29,9 @@ pub(crate) struct Args {
 /// See [`Args`].
 pub(crate) async fn run(args: Args) -> Done {
     let statement = match args.statement.as_str() {
-        "-" => std::io::read_to_string(std::io::stdin())
-            .map_err(|error| Failure::usage(format!("cannot read the statement from standard input: {error}")))?,
+        "-" => std::io::read_to_string(std::io::stdin()).map_err(|error| {
+            Failure::usage(format!("cannot read the statement from standard input: {error}"))
+        })?,
         statement => statement.to_owned(),
     };
     let usual = if output::is_terminal() { "PrettyCompactMonoBlock" } else { "JSONEachRow" };
