@@ -129,7 +129,8 @@ pub struct RunEvent {
     pub fact: Fact,
 }
 
-/// What can happen to a run. In JSON: `{"type": "attempt_started", ...fields}`.
+/// What can happen to a run. In JSON: `{"type": "attempt_started", ...fields}`. The larger ones are boxed: runs keep
+/// their history in memory, and most of it is small.
 #[derive(Clone, Debug, PartialEq, Encode, Decode, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Fact {
@@ -152,10 +153,10 @@ pub enum Fact {
     AttemptFinished(#[n(0)] Box<AttemptFinished>),
     /// A running attempt told how far it is, or wrote log lines that should not wait for its end.
     #[n(4)]
-    AttemptReported(#[n(0)] AttemptReported),
+    AttemptReported(#[n(0)] Box<AttemptReported>),
     /// The step will be tried again.
     #[n(5)]
-    RetryScheduled(#[n(0)] RetryScheduled),
+    RetryScheduled(#[n(0)] Box<RetryScheduled>),
     /// The step will not run.
     #[n(6)]
     StepSkipped(#[n(0)] StepSkipped),

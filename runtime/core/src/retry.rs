@@ -6,7 +6,11 @@
 //! Architecture Blog, 2015) so that what failed together does not come back together. Where the other side says how
 //! long it wants to be left alone, that is obeyed, or the step fails; it is never asked sooner.
 
-use std::{fmt, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use sha2::{Digest as _, Sha256};
 
@@ -107,6 +111,30 @@ impl Reason {
             Self::Backoff => "backoff",
             Self::RetryAfter => "retry_after",
         }
+    }
+}
+
+impl Reason {
+    /// [`Reason::as_str`], shared by all events that say it.
+    pub fn shared(self) -> Arc<str> {
+        let index = match self {
+            Self::Immediate => 0,
+            Self::Backoff => 1,
+            Self::RetryAfter => 2,
+        };
+        Arc::clone(&Self::texts()[index])
+    }
+
+    /// The shared text that is equal to this one, if there is one; else this one.
+    pub fn share(text: &Arc<str>) -> Arc<str> {
+        Arc::clone(Self::texts().iter().find(|shared| *shared == text).unwrap_or(text))
+    }
+
+    fn texts() -> &'static [Arc<str>; 3] {
+        static TEXTS: OnceLock<[Arc<str>; 3]> = OnceLock::new();
+        TEXTS.get_or_init(|| {
+            [Self::Immediate, Self::Backoff, Self::RetryAfter].map(|it| Arc::from(it.as_str()))
+        })
     }
 }
 

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::{
-    Partition, PinnedInUse,
+    Partition, PinnedInUse, ReplayError,
     run::{Phase, Pinned, PlannedOutput, Run, Step},
     timers::{Timer, Timers, retry},
 };
@@ -13,71 +13,9 @@ use crate::{
         AttemptResult, Event, Fact, KeyExpired, RunAccepted, RunEvent, RunForgotten, RunRetried, SkipReason,
         WorkflowPinned,
     },
-    ids::{Digest, RunId, StepPath},
+    ids::{RunId, StepPath},
     plan::{Plan, StepIndex},
 };
-
-/// Why an event does not follow from those before it: the journal is incomplete, or an incompatible release wrote it.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ReplayError {
-    /// A fact about a run that was never accepted.
-    #[error("event {seq} of run {run} stands before the run was accepted: {ADVICE}")]
-    UnknownRun {
-        /// Which run.
-        run: RunId,
-        /// Which of its events.
-        seq: u32,
-    },
-    /// A run's events are not without gaps.
-    #[error("run {run} continues with event {found} where {expected} is due: {ADVICE}")]
-    Sequence {
-        /// Which run.
-        run: RunId,
-        /// The number due.
-        expected: u32,
-        /// The number found.
-        found: u32,
-    },
-    /// A run of a workflow version that was not pinned.
-    #[error("run {run} uses the workflow {plan}, which no event before it pinned: {ADVICE}")]
-    UnknownPlan {
-        /// Which run.
-        run: RunId,
-        /// Digest of the pinned workflow.
-        plan: Digest,
-    },
-    /// A pinned workflow that this release cannot read.
-    #[error("the pinned workflow {plan} cannot be compiled ({reason}): start the release that wrote it")]
-    Plan {
-        /// Its digest.
-        plan: Digest,
-        /// Why.
-        reason: String,
-    },
-    /// A step that the workflow does not have.
-    #[error("event {seq} of run {run} names the step {step}, which its workflow does not have: {ADVICE}")]
-    UnknownStep {
-        /// Which run.
-        run: RunId,
-        /// Which of its events.
-        seq: u32,
-        /// The step.
-        step: StepPath,
-    },
-    /// A fact that cannot follow from the run's state.
-    #[error("event {seq} of run {run} cannot follow from those before it ({reason}): {ADVICE}")]
-    Impossible {
-        /// Which run.
-        run: RunId,
-        /// Which of its events.
-        seq: u32,
-        /// What does not fit.
-        reason: &'static str,
-    },
-}
-
-const ADVICE: &str = "events before it are missing, or another release wrote it; start the release that wrote to this \
-                      journal last, or restore the journal's files from a copy";
 
 impl Partition {
     /// The one way in which state changes.
@@ -94,6 +32,35 @@ impl Partition {
         }
         self.last_time = self.last_time.max(event.at());
         Ok(())
+    }
+
+    /// Lets a decoded event use the texts of its plan, as a decided one does: most of a small event is its step's path.
+    pub(super) fn share_texts(&self, event: &mut Arc<Event>) {
+        let Some(Event::Run(about)) = Arc::get_mut(event) else { return };
+        let path = match &mut about.fact {
+            Fact::RunAccepted(accepted) => {
+                if let (Some(in_use), Some(accepted)) =
+                    (self.plans.get(&accepted.plan), Arc::get_mut(accepted))
+                {
+                    accepted.workflow = Arc::clone(&in_use.pinned.plan.name);
+                }
+                return;
+            }
+            Fact::AttemptStarted(it) => &mut it.path,
+            Fact::AttemptInterrupted(it) => &mut it.path,
+            Fact::AttemptFinished(it) => &mut it.path,
+            Fact::AttemptReported(it) => &mut it.path,
+            Fact::RetryScheduled(it) => {
+                it.reason = crate::retry::Reason::share(&it.reason);
+                &mut it.path
+            }
+            Fact::StepSkipped(it) => &mut it.path,
+            Fact::RunPaused(_) | Fact::RunResumed(_) | Fact::RunFinished(_) | Fact::RunRetried(_) => return,
+        };
+        let Some(run) = self.runs.get(&about.run) else { return };
+        if let Some(index) = run.pinned.index(path) {
+            *path = run.plan().steps[index].path.clone();
+        }
     }
 
     fn pin(&mut self, event: &Arc<Event>, pinned: &WorkflowPinned) -> Result<(), ReplayError> {
@@ -136,7 +103,7 @@ impl Partition {
         self.live += 1;
         self.bytes += run.bytes;
         self.drop_key(about.run);
-        self.runs.insert(about.run, run);
+        self.runs.insert(about.run, Box::new(run));
         Ok(())
     }
 

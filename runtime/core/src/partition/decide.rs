@@ -186,9 +186,9 @@ impl<'p> Deciding<'p> {
                 delay_ms: u64::try_from(delay.as_millis()).unwrap_or(u64::MAX),
                 class: failure.class,
                 code: Arc::clone(&failure.code),
-                reason: Arc::from(reason.as_str()),
+                reason: reason.shared(),
             };
-            self.tell(id, Fact::RetryScheduled(scheduled));
+            self.tell(id, Fact::RetryScheduled(Box::new(scheduled)));
         }
     }
 
@@ -202,7 +202,7 @@ impl<'p> Deciding<'p> {
         }
         let AttemptId { run, path, attempt } = report.id;
         let reported = AttemptReported { path, attempt, progress: report.progress, logs: report.logs };
-        self.tell(run, Fact::AttemptReported(reported));
+        self.tell(run, Fact::AttemptReported(Box::new(reported)));
     }
 
     fn output_done(&mut self, done: OutputDone) {

@@ -13,12 +13,14 @@
 //! | `retain.rs` | how long runs and keys stay, checkpoints |
 //! | `apply.rs` | how each event changes state: nothing else does |
 //! | `run.rs`, `status.rs` | one run's state, and what others may see of it |
-//! | `timers.rs`, `config.rs`, `invariants.rs` | the timer index, the bounds, what must always hold |
+//! | `timers.rs`, `config.rs`, `error.rs` | the timer index, the bounds, why a journal is refused |
+//! | `invariants.rs` | what must always hold |
 
 mod advance;
 mod apply;
 mod config;
 mod decide;
+mod error;
 mod input;
 mod invariants;
 mod recover;
@@ -31,8 +33,8 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use rustc_hash::FxHashMap;
 
-pub use apply::ReplayError;
 pub use config::PartitionConfig;
+pub use error::ReplayError;
 pub use input::*;
 pub use run::Run;
 pub use status::*;
@@ -52,7 +54,8 @@ pub struct Partition {
     // What the journal determines.
     last_time: Timestamp,
     plans: FxHashMap<Digest, PinnedInUse>,
-    runs: FxHashMap<RunId, Run>,
+    /// Boxed: a map has more places than entries.
+    runs: FxHashMap<RunId, Box<Run>>,
     live: usize,
     bytes: u64,
     terminal_bytes: u64,
@@ -92,7 +95,8 @@ impl Partition {
     }
 
     /// Takes a journalled event. In the journal's order: first those of a checkpoint, if there is one, then the rest.
-    pub fn replay(&mut self, event: Arc<Event>) -> Result<(), ReplayError> {
+    pub fn replay(&mut self, mut event: Arc<Event>) -> Result<(), ReplayError> {
+        self.share_texts(&mut event);
         self.apply(&event)
     }
 
@@ -101,7 +105,7 @@ impl Partition {
     /// over follows in ticks that [`Partition::next_timer`] asks for at once.
     pub fn resume(&mut self, now: Timestamp, clean_stop: bool) -> Decision {
         self.offered = FxHashMap::default();
-        self.recovery = recover::Recovery::of(self.runs.values(), clean_stop);
+        self.recovery = recover::Recovery::of(self.runs(), clean_stop);
         let mut deciding = decide::Deciding::new(self, now);
         deciding.recover();
         deciding.finish()
@@ -123,12 +127,12 @@ impl Partition {
 
     /// A run in memory.
     pub fn run(&self, id: RunId) -> Option<&Run> {
-        self.runs.get(&id)
+        self.runs.get(&id).map(Box::as_ref)
     }
 
     /// All runs in memory, in no particular order.
     pub fn runs(&self) -> impl ExactSizeIterator<Item = &Run> {
-        self.runs.values()
+        self.runs.values().map(Box::as_ref)
     }
 
     /// The last journalled time.

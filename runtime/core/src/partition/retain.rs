@@ -20,7 +20,7 @@ impl Partition {
     pub fn checkpoint(&self) -> Vec<Arc<Event>> {
         let mut plans: Vec<_> = self.plans.iter().collect();
         plans.sort_unstable_by_key(|(digest, _)| **digest);
-        let mut runs: Vec<&Run> = self.runs.values().collect();
+        let mut runs: Vec<&Run> = self.runs().collect();
         runs.sort_unstable_by_key(|run| (run.accepted_at, run.id));
 
         let mut events: Vec<Arc<Event>> =
@@ -101,8 +101,11 @@ pub(super) fn weight(event: &Event) -> u64 {
                 size_of_val(&**finished) + result + logs(&finished.logs)
             }
             Fact::AttemptReported(reported) => {
-                reported.progress.as_ref().map_or(0, |progress| progress.note.len()) + logs(&reported.logs)
+                size_of_val(&**reported)
+                    + reported.progress.as_ref().map_or(0, |progress| progress.note.len())
+                    + logs(&reported.logs)
             }
+            Fact::RetryScheduled(scheduled) => size_of_val(&**scheduled),
             Fact::RunFinished(finished) => {
                 size_of_val(&**finished)
                     + finished.output.len()

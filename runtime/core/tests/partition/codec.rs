@@ -76,19 +76,19 @@ fn every_kind() -> Vec<Event> {
         finished(AttemptResult::Output("{}".into())),
         finished(AttemptResult::Error(failure(ErrorClass::Trap))),
         finished(AttemptResult::Error(full_failure)),
-        Fact::AttemptReported(AttemptReported {
+        Fact::AttemptReported(Box::new(AttemptReported {
             path: path.clone(),
             attempt: 1,
             progress: Some(progress),
             logs: lines.clone(),
-        }),
-        Fact::AttemptReported(AttemptReported {
+        })),
+        Fact::AttemptReported(Box::new(AttemptReported {
             path: path.clone(),
             attempt: 1,
             progress: None,
             logs: vec![],
-        }),
-        Fact::RetryScheduled(RetryScheduled {
+        })),
+        Fact::RetryScheduled(Box::new(RetryScheduled {
             path: path.clone(),
             attempt: 2,
             due: Timestamp(u64::MAX),
@@ -96,7 +96,7 @@ fn every_kind() -> Vec<Event> {
             class: ErrorClass::Network,
             code: "c".into(),
             reason: "backoff".into(),
-        }),
+        })),
         Fact::StepSkipped(StepSkipped { path: path.clone(), reason: SkipReason::ConditionFalse }),
         Fact::StepSkipped(StepSkipped {
             path: path.clone(),
