@@ -57,6 +57,9 @@ pub(super) enum EngineError {
     /// The path has a zero byte.
     #[error("the data directory's path has a zero byte")]
     Path,
+    /// The data directory cannot be written.
+    #[error("the data directory cannot be written: {0}")]
+    Folder(std::io::Error),
     /// The engine refused the directory; it has said why on standard error.
     #[error("the engine could not open its data directory (is another process using it? is the disk full?)")]
     Open,

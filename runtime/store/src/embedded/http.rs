@@ -31,6 +31,7 @@ const REQUESTS_MAX: usize = 256;
 mod code {
     pub(super) const BAD_ARGUMENTS: u32 = 36;
     pub(super) const TOO_MANY_SIMULTANEOUS_QUERIES: u32 = 202;
+    pub(super) const NOT_ENOUGH_SPACE: u32 = 243;
     pub(super) const AUTHENTICATION_FAILED: u32 = 516;
     pub(super) const UNKNOWN_EXCEPTION: u32 = 1002;
 }
@@ -128,6 +129,10 @@ async fn run(server: &Arc<Server>, statement: Statement) -> Response<Full<Bytes>
         },
         Ok(Outcome::NoSession(error)) => {
             exception(StatusCode::INTERNAL_SERVER_ERROR, code::UNKNOWN_EXCEPTION, &error.to_string())
+        }
+        Ok(Outcome::NoSpace(error)) => {
+            let message = format!("the data cannot be handed to the engine: {error}");
+            exception(StatusCode::INTERNAL_SERVER_ERROR, code::NOT_ENOUGH_SPACE, &message)
         }
         Err(panic) => {
             exception(StatusCode::INTERNAL_SERVER_ERROR, code::UNKNOWN_EXCEPTION, &panic.to_string())

@@ -5,6 +5,7 @@ mod chdb;
 mod child;
 mod confine;
 mod http;
+mod insert_data;
 mod process;
 mod request;
 mod sessions;

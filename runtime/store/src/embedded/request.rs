@@ -3,14 +3,20 @@
 
 use std::{borrow::Cow, collections::BTreeMap};
 
+use bytes::Bytes;
+
+use super::insert_data;
+
 /// Used when neither the statement nor the request names one, as ClickHouse does.
 const DEFAULT_FORMAT: &str = "TabSeparated";
 
 /// What to run, and where.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Statement {
-    /// The statement; behind an INSERT, a line break and its data.
+    /// The statement, without the data behind an `INSERT ... FORMAT x`.
     pub(super) sql: Vec<u8>,
+    /// That data.
+    pub(super) data: Option<Bytes>,
     /// Names (without `param_`) and values in escaped text form.
     pub(super) parameters: Vec<(Vec<u8>, Vec<u8>)>,
     /// For statements without a FORMAT of their own.
@@ -71,7 +77,7 @@ pub(super) enum BadRequest {
 pub(super) fn read<'h>(
     query_string: &str,
     header: impl Fn(&str) -> Option<&'h str>,
-    body: &[u8],
+    body: &Bytes,
 ) -> Result<Statement, BadRequest> {
     let mut statement = Statement { format: DEFAULT_FORMAT.to_owned(), ..Statement::default() };
     let mut sql: Vec<u8> = Vec::new();
@@ -84,24 +90,42 @@ pub(super) fn read<'h>(
     for (name, value) in form_urlencoded::parse(query_string.as_bytes()) {
         take(&mut statement, &mut sql, name, value.as_bytes())?;
     }
-    let data = match header("content-type").and_then(boundary) {
-        None => body,
+    let body = match header("content-type").and_then(boundary) {
+        None => body.clone(),
         Some(boundary) => {
             for (name, value) in fields(body, boundary)? {
                 take(&mut statement, &mut sql, String::from_utf8_lossy(name), value)?;
             }
-            &[]
+            Bytes::new()
         }
     };
-    if !sql.is_empty() && !data.is_empty() {
-        sql.push(b'\n');
-    }
-    sql.extend_from_slice(data);
-    if sql.iter().all(u8::is_ascii_whitespace) {
+    (statement.sql, statement.data) = part(sql, body);
+    if statement.sql.iter().all(u8::is_ascii_whitespace) {
         return Err(BadRequest::Empty);
     }
-    statement.sql = sql;
     Ok(statement)
+}
+
+/// The statement and its data, whichever of the two stand in the URL and in the body.
+fn part(mut sql: Vec<u8>, body: Bytes) -> (Vec<u8>, Option<Bytes>) {
+    if sql.is_empty() {
+        let start = insert_data::find(&body).map(|found| found.start);
+        return match start {
+            Some(start) => (body[..start].to_vec(), Some(body.slice(start..))),
+            None => (body.into(), None),
+        };
+    }
+    if let Some(start) = insert_data::find(&sql).map(|found| found.start) {
+        // Data may begin in the URL and go on in the body, as it does in ClickHouse.
+        let data = if start == sql.len() { body } else { [&sql[start..], &body].concat().into() };
+        sql.truncate(start);
+        return (sql, Some(data));
+    }
+    if !body.is_empty() {
+        sql.push(b'\n');
+        sql.extend_from_slice(&body);
+    }
+    (sql, None)
 }
 
 /// One `name=value` of the URL or of a form.
@@ -179,14 +203,24 @@ mod tests {
 
     #[test]
     fn a_statement_in_the_url_comes_before_the_data_in_the_body() {
-        let read = read("query=INSERT+INTO+t+FORMAT+RowBinary&database=d", none, b"\0\xFF;").expect("reads");
-        assert_eq!(read.sql, b"INSERT INTO t FORMAT RowBinary\n\0\xFF;");
+        let url = "query=INSERT+INTO+t+FORMAT+RowBinary&database=d";
+        let read = read(url, none, &Bytes::from_static(b"\n\0\xFF;\n")).expect("reads");
+        assert_eq!(read.sql, b"INSERT INTO t FORMAT RowBinary");
+        assert_eq!(read.data.as_deref(), Some(&b"\n\0\xFF;\n"[..]));
         assert_eq!(read.session.statements(), ["USE `d`"]);
     }
 
     #[test]
+    fn a_statement_in_the_body_may_have_its_data_behind_it() {
+        let body = Bytes::from_static(b"INSERT INTO t FORMAT TSV\n\na\n");
+        let read = read("", none, &body).expect("reads");
+        assert_eq!(read.sql, b"INSERT INTO t FORMAT TSV\n");
+        assert_eq!(read.data.as_deref(), Some(&b"\na\n"[..]));
+    }
+
+    #[test]
     fn readonly_is_set_last_and_values_cannot_leave_their_quotes() {
-        let read = read("readonly=1&max_threads=1'%3B+DROP&a=%5C'", none, b"SELECT 1").expect("reads");
+        let read = read("readonly=1&max_threads=1'%3B+DROP&a=%5C'", none, &Bytes::from_static(b"SELECT 1")).expect("reads");
         let expected = ["SET a = '\\\\\\''", "SET max_threads = '1\\'; DROP'", "SET readonly = '1'"];
         assert_eq!(read.session.statements(), expected);
         assert!(read.session.is_readonly());
@@ -198,7 +232,7 @@ mod tests {
             --XX\r\nContent-Disposition: form-data; name=\"param_a\"\r\n\r\nx\r\n--\xFF\r\n--XX--\r\n";
         let header =
             |name: &str| (name == "content-type").then_some("multipart/form-data; boundary=XX");
-        let read = read("default_format=CSV", header, body).expect("reads");
+        let read = read("default_format=CSV", header, &Bytes::from_static(body)).expect("reads");
         assert_eq!(read.sql, b"SELECT {a:String}");
         assert_eq!(read.parameters, [(b"a".to_vec(), b"x\r\n--\xFF".to_vec())]);
         assert_eq!(read.format, "CSV");
@@ -206,10 +240,10 @@ mod tests {
 
     #[test]
     fn what_is_no_part_of_the_interface_here_is_refused() {
-        assert_eq!(read("session_id=1", none, b"x"), Err(BadRequest::Unsupported("session_id".into())));
-        assert_eq!(read("a+b=1", none, b"x"), Err(BadRequest::SettingName("a b".into())));
-        assert_eq!(read("", none, b" \n"), Err(BadRequest::Empty));
+        assert_eq!(read("session_id=1", none, &Bytes::from_static(b"x")), Err(BadRequest::Unsupported("session_id".into())));
+        assert_eq!(read("a+b=1", none, &Bytes::from_static(b"x")), Err(BadRequest::SettingName("a b".into())));
+        assert_eq!(read("", none, &Bytes::from_static(b" \n")), Err(BadRequest::Empty));
         let header = |name: &str| (name == "content-type").then_some("multipart/form-data; boundary=X");
-        assert_eq!(read("", header, b"--X\r\nnothing"), Err(BadRequest::Form));
+        assert_eq!(read("", header, &Bytes::from_static(b"--X\r\nnothing")), Err(BadRequest::Form));
     }
 }
