@@ -14,8 +14,10 @@ pub struct StoreConfig {
     pub sql_timeout: Duration,
     /// Rows that a user's query may return; with more it fails and says so.
     pub sql_rows_max: u64,
-    /// Bytes that a user's query may return, counted in the engine's memory.
+    /// Bytes that a user's query may return.
     pub sql_bytes_max: u64,
+    /// Memory that a user's query may take in ClickHouse, its result included.
+    pub sql_memory_bytes_max: u64,
     /// Users' queries that run at once.
     pub sql_parallel_max: usize,
     /// How long an insert or a query of Reipaz's own may take.
@@ -82,6 +84,7 @@ impl Default for StoreConfig {
             sql_timeout: Duration::from_secs(30),
             sql_rows_max: 100_000,
             sql_bytes_max: 64 << 20,
+            sql_memory_bytes_max: 1 << 30,
             sql_parallel_max: 2,
             query_timeout: Duration::from_secs(60),
             reconnect_first: Duration::from_millis(100),

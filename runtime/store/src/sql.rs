@@ -4,7 +4,8 @@
 //! readonly session of the embedded engine would still do to files. `final = 1` is what makes
 //! `SELECT step, output FROM attempts` right while replaced rows are not merged yet.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use clickhouse::{error::Error, query::Query};
 
 use crate::{
     error::{StoreError, with_sources},
@@ -32,13 +33,20 @@ impl Store {
             .with_setting("max_result_rows", config.sql_rows_max.to_string())
             .with_setting("max_result_bytes", config.sql_bytes_max.to_string())
             .with_setting("result_overflow_mode", "throw")
+            .with_setting("max_memory_usage", config.sql_memory_bytes_max.to_string())
+            // Paths of steps are full of slashes.
+            .with_setting("output_format_json_escape_forward_slashes", "0")
             .with_setting("readonly", "1");
-        let result = async { query.fetch_bytes(format)?.collect().await };
+        let result = collect(query, format, config.sql_bytes_max);
         // The server stops by itself; twice its time is for one that does not.
         match tokio::time::timeout(config.sql_timeout * 2, result).await {
-            Ok(Ok(bytes)) => Ok(bytes),
-            Ok(Err(clickhouse::error::Error::BadResponse(message))) => Err(StoreError::Refused(message)),
-            Ok(Err(error @ clickhouse::error::Error::Network(_))) => {
+            Ok(Ok(Some(bytes))) => Ok(bytes),
+            Ok(Ok(None)) => {
+                let bound = config.sql_bytes_max;
+                Err(StoreError::Refused(format!("the answer has more than {bound} bytes; select less, or add LIMIT")))
+            }
+            Ok(Err(Error::BadResponse(message))) => Err(StoreError::Refused(message)),
+            Ok(Err(error @ Error::Network(_))) => {
                 self.inner.link.doubt.notify_one();
                 Err(StoreError::Unavailable(with_sources(&error)))
             }
@@ -46,4 +54,18 @@ impl Store {
             Err(_) => Err(StoreError::Timeout { seconds: seconds * 2 }),
         }
     }
+}
+
+/// The whole answer, or nothing if it has more than `bytes_max`. (ClickHouse's own bound counts a repeated constant
+/// once.)
+async fn collect(query: Query, format: &str, bytes_max: u64) -> Result<Option<Bytes>, Error> {
+    let mut cursor = query.fetch_bytes(format)?;
+    let mut answer = BytesMut::new();
+    while let Some(chunk) = cursor.next().await? {
+        if (answer.len() + chunk.len()) as u64 > bytes_max {
+            return Ok(None);
+        }
+        answer.extend_from_slice(&chunk);
+    }
+    Ok(Some(answer.freeze()))
 }

@@ -2,5 +2,11 @@
 //! to get it.
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
+mod interface;
+mod lists;
+mod load;
+mod migrations;
+mod outages;
 mod rows;
+mod sql;
 mod support;
