@@ -60,9 +60,12 @@ impl std::fmt::Debug for Target {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             // Without the password.
-            Self::External { url, database, user, .. } => {
-                f.debug_struct("External").field("url", url).field("database", database).field("user", user).finish()
-            }
+            Self::External { url, database, user, .. } => f
+                .debug_struct("External")
+                .field("url", url)
+                .field("database", database)
+                .field("user", user)
+                .finish(),
             Self::Embedded { library, dir, child } => f
                 .debug_struct("Embedded")
                 .field("library", library)

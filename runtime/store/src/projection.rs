@@ -8,8 +8,8 @@ use std::{collections::HashMap, sync::Arc};
 
 use reipaz_core::{
     event::{
-        AttemptFinished, AttemptResult, Event, Fact, FinalStatus, LogLine, RunAccepted, RunEvent, RunFinished,
-        SkipReason,
+        AttemptFinished, AttemptResult, Event, Fact, FinalStatus, LogLine, RunAccepted, RunEvent,
+        RunFinished, SkipReason,
     },
     ids::{RunId, StepPath},
     json::{self, Json},

@@ -1,13 +1,13 @@
 //! What the API asks about runs that the owner no longer holds in memory. Every value is a bound parameter; the texts
 //! of the statements are fixed parts.
 
+use clickhouse::Row;
 use reipaz_core::{
     event::LogLevel,
     ids::{RunId, StepPath},
     partition::RunStatus,
     time::Timestamp,
 };
-use clickhouse::Row;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -140,7 +140,12 @@ impl Store {
     }
 
     /// Log lines of a run, in the order of their events.
-    pub async fn logs(&self, run: RunId, filter: &LogFilter, limit: usize) -> Result<Vec<LogRow>, StoreError> {
+    pub async fn logs(
+        &self,
+        run: RunId,
+        filter: &LogFilter,
+        limit: usize,
+    ) -> Result<Vec<LogRow>, StoreError> {
         let sql = "SELECT ?fields FROM logs FINAL WHERE run = {run:UUID} \
             AND (seq, line) > ({seq:Int64}, {line:Int64}) \
             AND (empty({step:String}) OR step = {step:String}) \

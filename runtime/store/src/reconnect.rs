@@ -130,7 +130,8 @@ async fn connect(config: &StoreConfig, known_bad: &mut Option<KnownBad>) -> Resu
         }
         Target::Embedded { library, dir, child } => {
             let engine = start_engine(library.as_deref(), dir, child, known_bad).await?;
-            let client = Client::default().with_url(&engine.url).with_user("reipaz").with_password(&engine.token);
+            let client =
+                Client::default().with_url(&engine.url).with_user("reipaz").with_password(&engine.token);
             (client, Some(engine), DATABASE)
         }
     };

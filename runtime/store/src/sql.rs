@@ -43,7 +43,9 @@ impl Store {
             Ok(Ok(Some(bytes))) => Ok(bytes),
             Ok(Ok(None)) => {
                 let bound = config.sql_bytes_max;
-                Err(StoreError::Refused(format!("the answer has more than {bound} bytes; select less, or add LIMIT")))
+                Err(StoreError::Refused(format!(
+                    "the answer has more than {bound} bytes; select less, or add LIMIT"
+                )))
             }
             Ok(Err(Error::BadResponse(message))) => Err(StoreError::Refused(message)),
             Ok(Err(error @ Error::Network(_))) => {

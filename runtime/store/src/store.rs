@@ -72,11 +72,8 @@ impl Store {
             process: RwLock::default(),
         });
         let stop = CancellationToken::new();
-        let task = tokio::spawn(reconnect::keep_connected(
-            Arc::clone(&config),
-            Arc::clone(&link),
-            stop.clone(),
-        ));
+        let task =
+            tokio::spawn(reconnect::keep_connected(Arc::clone(&config), Arc::clone(&link), stop.clone()));
         Self {
             inner: Arc::new(Inner {
                 sql_turns: Semaphore::new(config.sql_parallel_max),

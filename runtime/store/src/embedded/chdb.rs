@@ -187,7 +187,9 @@ impl Output {
     /// The engine's message, `Code: 60. DB::Exception: ...`, if the query failed.
     pub(super) fn error(&self) -> Option<String> {
         if self.result.is_null() {
-            return Some("Code: 1002. DB::Exception: the engine gave no result. (UNKNOWN_EXCEPTION)".to_owned());
+            return Some(
+                "Code: 1002. DB::Exception: the engine gave no result. (UNKNOWN_EXCEPTION)".to_owned(),
+            );
         }
         // SAFETY: the result is live; the message is null or a terminated string that lives as long as it.
         let message = unsafe { (self.functions.error)(self.result) };

@@ -94,9 +94,7 @@ fn take_standard_streams() -> io::Result<(File, File)> {
     Ok((File::from(stdin), File::from(stdout)))
 }
 
-fn prepare(
-    arguments: impl IntoIterator<Item = OsString>,
-) -> Result<(Server, std::net::TcpListener), Ready> {
+fn prepare(arguments: impl IntoIterator<Item = OsString>) -> Result<(Server, std::net::TcpListener), Ready> {
     let failed = |what: &str, error: &dyn std::fmt::Display| Ready::Failed(format!("{what}: {error}"));
     let Arguments { library, dir } = Arguments::read(arguments).map_err(Ready::Failed)?;
     let token = std::env::var(TOKEN_VARIABLE).ok().filter(|token| !token.is_empty());

@@ -92,7 +92,9 @@ async fn answer(server: &Arc<Server>, request: Request<Incoming>) -> Response<Fu
     };
     let body = match Limited::new(body, BODY_BYTES_MAX).collect().await {
         Ok(body) => body.to_bytes(),
-        Err(error) => return exception(StatusCode::PAYLOAD_TOO_LARGE, code::BAD_ARGUMENTS, &error.to_string()),
+        Err(error) => {
+            return exception(StatusCode::PAYLOAD_TOO_LARGE, code::BAD_ARGUMENTS, &error.to_string());
+        }
     };
     let header = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
     let mut statement = match request::read(query_string, header, &body) {
@@ -193,7 +195,9 @@ fn exception_code(message: &str) -> u32 {
 fn status_of(code: u32) -> StatusCode {
     match code {
         // Unknown function, identifier, type; bad arguments; cannot parse; syntax; unknown setting or parameter.
-        6 | 26 | 27 | 36 | 38 | 41 | 43 | 46 | 47 | 50 | 53 | 62 | 70 | 115 | 456 | 457 => StatusCode::BAD_REQUEST,
+        6 | 26 | 27 | 36 | 38 | 41 | 43 | 46 | 47 | 50 | 53 | 62 | 70 | 115 | 456 | 457 => {
+            StatusCode::BAD_REQUEST
+        }
         // Unknown table, database.
         60 | 81 => StatusCode::NOT_FOUND,
         // Readonly, not enough privileges.

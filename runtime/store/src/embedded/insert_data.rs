@@ -36,14 +36,20 @@ pub(super) fn find(sql: &[u8]) -> Option<InlineData<'_>> {
             Token::Mark(b'(') => depth += 1,
             Token::Mark(b')') => depth = depth.checked_sub(1)?,
             Token::Word(word) if depth == 0 => {
-                if [&b"select"[..], b"values", b"with", b"watch"].iter().any(|known| word.eq_ignore_ascii_case(known))
+                if [&b"select"[..], b"values", b"with", b"watch"]
+                    .iter()
+                    .any(|known| word.eq_ignore_ascii_case(known))
                 {
                     return None;
                 }
                 if word.eq_ignore_ascii_case(b"format")
                     && let Some(Token::Word(format)) = scan.next()
                 {
-                    return Some(InlineData { head: &sql[..before], format, start: data_start(sql, scan.at) });
+                    return Some(InlineData {
+                        head: &sql[..before],
+                        format,
+                        start: data_start(sql, scan.at),
+                    });
                 }
             }
             Token::Word(_) | Token::Mark(_) | Token::Quoted => {}
@@ -130,7 +136,8 @@ mod tests {
 
     #[test]
     fn data_starts_behind_one_line_break() {
-        let expected = |data: &[u8]| Some((b"INSERT INTO t(a) FROM INFILE 'f' FORMAT TSV".to_vec(), data.to_vec()));
+        let expected =
+            |data: &[u8]| Some((b"INSERT INTO t(a) FROM INFILE 'f' FORMAT TSV".to_vec(), data.to_vec()));
         assert_eq!(parts(b"INSERT INTO t(a) FORMAT TSV\nx\n"), expected(b"x\n"));
         assert_eq!(parts(b"INSERT INTO t(a) FORMAT TSV\n\n\nx"), expected(b"\n\nx"));
         assert_eq!(parts(b"INSERT INTO t(a) FORMAT TSV \r\n\0\xFF"), expected(b"\0\xFF"));
@@ -141,7 +148,11 @@ mod tests {
     fn names_texts_and_comments_are_no_format() {
         let sql = b"insert into `format x`.\"t\" (format, a) /* format y */ -- format z\n format CSV\n1";
         let (statement, data) = parts(sql).expect("found");
-        assert!(statement.ends_with(b" FROM INFILE 'f' FORMAT CSV"), "{}", String::from_utf8_lossy(&statement));
+        assert!(
+            statement.ends_with(b" FROM INFILE 'f' FORMAT CSV"),
+            "{}",
+            String::from_utf8_lossy(&statement)
+        );
         assert_eq!(data, b"1");
     }
 

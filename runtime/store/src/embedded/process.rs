@@ -56,11 +56,7 @@ pub(crate) struct Engine {
 
 impl Engine {
     /// Starts `command` (program and first arguments) with the library and the data directory behind it.
-    pub(crate) async fn start(
-        command: &[OsString],
-        library: &Path,
-        dir: &Path,
-    ) -> Result<Self, StartError> {
+    pub(crate) async fn start(command: &[OsString], library: &Path, dir: &Path) -> Result<Self, StartError> {
         let token = format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple());
         let (started_sender, started) = oneshot::channel();
         let (ended_sender, ended) = watch::channel(None);
@@ -193,7 +189,8 @@ impl LastWords {
         let spawned = thread.spawn(move || {
             let mut reader = BufReader::new(stderr);
             let mut line = Vec::new();
-            while let Ok(1..) = reader.by_ref().take(LAST_WORDS_BYTES_MAX as u64).read_until(b'\n', &mut line) {
+            while let Ok(1..) = reader.by_ref().take(LAST_WORDS_BYTES_MAX as u64).read_until(b'\n', &mut line)
+            {
                 let text = String::from_utf8_lossy(&line).trim_end().to_owned();
                 tracing::warn!(line = %text, "clickhouse");
                 kept.keep(&text);

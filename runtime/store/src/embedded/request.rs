@@ -141,8 +141,15 @@ fn take(
         "database" => statement.session.database = text(),
         "default_format" => statement.format = text(),
         // The whole result is always ready before the answer starts, nothing is compressed, and who asks was checked.
-        "user" | "password" | "quota_key" | "query_id" | "wait_end_of_query" | "buffer_size" | "compress"
-        | "enable_http_compression" | "send_progress_in_http_headers" => {}
+        "user"
+        | "password"
+        | "quota_key"
+        | "query_id"
+        | "wait_end_of_query"
+        | "buffer_size"
+        | "compress"
+        | "enable_http_compression"
+        | "send_progress_in_http_headers" => {}
         "decompress" if value == b"0" => {}
         "decompress" | "session_id" | "session_timeout" | "session_check" | "role" => {
             return Err(BadRequest::Unsupported(name.into_owned()));
@@ -220,7 +227,8 @@ mod tests {
 
     #[test]
     fn readonly_is_set_last_and_values_cannot_leave_their_quotes() {
-        let read = read("readonly=1&max_threads=1'%3B+DROP&a=%5C'", none, &Bytes::from_static(b"SELECT 1")).expect("reads");
+        let read = read("readonly=1&max_threads=1'%3B+DROP&a=%5C'", none, &Bytes::from_static(b"SELECT 1"))
+            .expect("reads");
         let expected = ["SET a = '\\\\\\''", "SET max_threads = '1\\'; DROP'", "SET readonly = '1'"];
         assert_eq!(read.session.statements(), expected);
         assert!(read.session.is_readonly());
@@ -230,8 +238,7 @@ mod tests {
     fn a_form_carries_the_statement_and_its_parameters() {
         let body = b"--XX\r\nContent-Disposition: form-data; name=\"query\"\r\n\r\nSELECT {a:String}\r\n\
             --XX\r\nContent-Disposition: form-data; name=\"param_a\"\r\n\r\nx\r\n--\xFF\r\n--XX--\r\n";
-        let header =
-            |name: &str| (name == "content-type").then_some("multipart/form-data; boundary=XX");
+        let header = |name: &str| (name == "content-type").then_some("multipart/form-data; boundary=XX");
         let read = read("default_format=CSV", header, &Bytes::from_static(body)).expect("reads");
         assert_eq!(read.sql, b"SELECT {a:String}");
         assert_eq!(read.parameters, [(b"a".to_vec(), b"x\r\n--\xFF".to_vec())]);
@@ -240,8 +247,14 @@ mod tests {
 
     #[test]
     fn what_is_no_part_of_the_interface_here_is_refused() {
-        assert_eq!(read("session_id=1", none, &Bytes::from_static(b"x")), Err(BadRequest::Unsupported("session_id".into())));
-        assert_eq!(read("a+b=1", none, &Bytes::from_static(b"x")), Err(BadRequest::SettingName("a b".into())));
+        assert_eq!(
+            read("session_id=1", none, &Bytes::from_static(b"x")),
+            Err(BadRequest::Unsupported("session_id".into()))
+        );
+        assert_eq!(
+            read("a+b=1", none, &Bytes::from_static(b"x")),
+            Err(BadRequest::SettingName("a b".into()))
+        );
         assert_eq!(read("", none, &Bytes::from_static(b" \n")), Err(BadRequest::Empty));
         let header = |name: &str| (name == "content-type").then_some("multipart/form-data; boundary=X");
         assert_eq!(read("", header, &Bytes::from_static(b"--X\r\nnothing")), Err(BadRequest::Form));

@@ -61,7 +61,15 @@ impl Sessions {
         fs::create_dir_all(DATA_FOLDER).map_err(EngineError::Folder)?;
         let anchor = Mutex::new(library.open(&dir, arguments)?);
         let (readers, writers) = (Semaphore::new(READERS_MAX), Semaphore::new(WRITERS_MAX));
-        Ok(Self { library, dir, anchor, idle: Mutex::default(), readers, writers, inserts: AtomicU64::new(0) })
+        Ok(Self {
+            library,
+            dir,
+            anchor,
+            idle: Mutex::default(),
+            readers,
+            writers,
+            inserts: AtomicU64::new(0),
+        })
     }
 
     /// The engine's version.
@@ -149,8 +157,19 @@ fn changes_session(sql: &[u8]) -> bool {
     let word = start.split(|byte| !byte.is_ascii_alphabetic()).next().unwrap_or_default();
     // A statement that starts with a comment or a bracket is looked at no further: better a session too few.
     let plain: [&[u8]; 13] = [
-        b"select", b"insert", b"with", b"describe", b"desc", b"show", b"explain", b"exists", b"alter", b"drop",
-        b"optimize", b"truncate", b"check",
+        b"select",
+        b"insert",
+        b"with",
+        b"describe",
+        b"desc",
+        b"show",
+        b"explain",
+        b"exists",
+        b"alter",
+        b"drop",
+        b"optimize",
+        b"truncate",
+        b"check",
     ];
     !plain.iter().any(|known| word.eq_ignore_ascii_case(known))
 }

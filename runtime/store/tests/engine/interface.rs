@@ -114,7 +114,8 @@ fn more_settings_than_are_kept_still_work() {
 fn parameters_are_values() {
     let engine = Engine::start("interface-parameters");
     runtime().block_on(async {
-        for value in ["it's", "a\tb\nc\r\\N\0", "'; DROP TABLE t; --", "日本 🦀", "", "\\", "{x:String}"] {
+        for value in ["it's", "a\tb\nc\r\\N\0", "'; DROP TABLE t; --", "日本 🦀", "", "\\", "{x:String}"]
+        {
             let query = engine.client().query_raw("SELECT {x:String}").param("x", value);
             assert_eq!(query.fetch_one::<String>().await.unwrap(), value);
         }
@@ -126,11 +127,23 @@ fn data_of_an_insert_is_taken_byte_for_byte() {
     let engine = Engine::start("interface-data");
     runtime().block_on(async {
         let client = engine.client();
-        client.query_raw("CREATE TABLE t (n UInt32, s String) ENGINE = MergeTree ORDER BY n").execute().await.unwrap();
+        client
+            .query_raw("CREATE TABLE t (n UInt32, s String) ENGINE = MergeTree ORDER BY n")
+            .execute()
+            .await
+            .unwrap();
         // Texts that begin and end as a statement would, and every byte.
         let every: Vec<u8> = (0..=255).collect();
         let samples: [&[u8]; 9] = [
-            b"\n\n\n", b"", b" \t\r\n", b"SETTINGS max_threads = 1", b"; DROP TABLE t;\n\n", b"-- x", b"/* x", b"'\"`", &every,
+            b"\n\n\n",
+            b"",
+            b" \t\r\n",
+            b"SETTINGS max_threads = 1",
+            b"; DROP TABLE t;\n\n",
+            b"-- x",
+            b"/* x",
+            b"'\"`",
+            &every,
         ];
         for sample in samples {
             for number in [0_u32, 0x0A0A_0A0A, 0x2020_2020, 0x5445_5320] {

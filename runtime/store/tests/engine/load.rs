@@ -30,7 +30,10 @@ fn ten_thousand_runs_are_stored_in_one_batch() {
         let mut history = History::new();
         for index in 0..10_000 {
             history.next_run();
-            let input = format!(r#"{{"order":{index},"customer":"c-{}","note":"some text of a usual length"}}"#, index % 97);
+            let input = format!(
+                r#"{{"order":{index},"customer":"c-{}","note":"some text of a usual length"}}"#,
+                index % 97
+            );
             history.accept_as("bulk", &input).start("a", 1).finish("a", 1, output(&input)).complete(&input);
         }
         let batch = history.take();
@@ -44,7 +47,11 @@ fn ten_thousand_runs_are_stored_in_one_batch() {
         // Then all are there, and it took less than a second on any machine that can build this.
         println!("{rows} rows in {elapsed:?}: {:.0} rows/s", rows as f64 / elapsed.as_secs_f64());
         assert_eq!(rows, 10_000 * 6);
-        assert_eq!(sql(&store, "SELECT count(), countIf(status = 'completed') FROM runs WHERE workflow = 'bulk'").await, "10000\t10000");
+        assert_eq!(
+            sql(&store, "SELECT count(), countIf(status = 'completed') FROM runs WHERE workflow = 'bulk'")
+                .await,
+            "10000\t10000"
+        );
         assert_eq!(sql(&store, "SELECT count() FROM events WHERE workflow = 'bulk'").await, "40000");
         assert!(elapsed.as_secs() < 10, "{elapsed:?}");
     });
@@ -68,7 +75,8 @@ fn reads_go_on_while_rows_come_in() {
 
         // When others count meanwhile.
         let counts = async |store: &reipaz_store::Store| {
-            sql(store, "SELECT count(), countIf(status != 'completed') FROM runs WHERE workflow = 'mixed'").await
+            sql(store, "SELECT count(), countIf(status != 'completed') FROM runs WHERE workflow = 'mixed'")
+                .await
         };
         let mut last = 0;
         while !writing.is_finished() {

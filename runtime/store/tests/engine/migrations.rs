@@ -32,7 +32,8 @@ fn a_second_start_finds_the_schema_and_the_rows() {
 #[test]
 fn every_table_and_column_says_what_it_is() {
     with_shared(|store| async move {
-        let silent = "SELECT table || '.' || name FROM system.columns WHERE database = 'reipaz' AND comment = ''";
+        let silent =
+            "SELECT table || '.' || name FROM system.columns WHERE database = 'reipaz' AND comment = ''";
         assert_eq!(sql(&store, silent).await, "");
         let silent = "SELECT name FROM system.tables WHERE database = 'reipaz' AND comment = ''";
         assert_eq!(sql(&store, silent).await, "");

@@ -94,7 +94,8 @@ fn without_its_library_the_store_says_how_to_get_it_and_takes_it_when_it_comes()
 
         // When the library is put there, then it is taken.
         fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::os::unix::fs::symlink(library::find(None).expect("these tests need the real engine"), &path).unwrap();
+        std::os::unix::fs::symlink(library::find(None).expect("these tests need the real engine"), &path)
+            .unwrap();
         assert!(store.wait_ready(LONG).await, "{}", store.status());
         store.insert(&history.take()).await.unwrap();
         store.stop().await;
@@ -112,9 +113,12 @@ fn a_file_that_is_no_library_is_called_so() {
             fs::File::open(&real).unwrap().read_exact(&mut head).unwrap();
             head
         };
-        for (name, content) in
-            [("empty", Vec::new()), ("text", b"not a library".to_vec()), ("cut", head(1 << 20)), ("tiny", head(100))]
-        {
+        for (name, content) in [
+            ("empty", Vec::new()),
+            ("text", b"not a library".to_vec()),
+            ("cut", head(1 << 20)),
+            ("tiny", head(100)),
+        ] {
             // Given such a file.
             let path = dir.join(name);
             fs::write(&path, content).unwrap();
@@ -135,7 +139,8 @@ fn a_file_that_is_no_library_is_called_so() {
 fn another_library_is_called_so() {
     runtime().block_on(async {
         // Given a shared library that is another.
-        let other = ["/lib/x86_64-linux-gnu/libm.so.6", "/lib/aarch64-linux-gnu/libm.so.6", "/usr/lib/libm.so.6"];
+        let other =
+            ["/lib/x86_64-linux-gnu/libm.so.6", "/lib/aarch64-linux-gnu/libm.so.6", "/usr/lib/libm.so.6"];
         let Some(other) = other.into_iter().find(|path| Path::new(path).exists()) else { return };
         let store = Store::start(with_library(config(dir("other")), Path::new(other))).await;
 

@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use reipaz_core::{
     event::{
-        AttemptInterrupted, AttemptReported, AttemptResult, Asked, Event, Fact, FinalStatus, InterruptCause, LogLevel,
-        RetryScheduled, RunError, RunFinished, RunForgotten, RunRetried, SkipReason, StepSkipped,
+        Asked, AttemptInterrupted, AttemptReported, AttemptResult, Event, Fact, FinalStatus, InterruptCause,
+        LogLevel, RetryScheduled, RunError, RunFinished, RunForgotten, RunRetried, SkipReason, StepSkipped,
     },
     failure::{ErrorClass, Failure},
     ids::{Digest, StepPath},
@@ -39,7 +39,8 @@ fn a_completed_runs_rows_are_complete() {
         // When it is read back.
         let run = store.run(history.run).await.unwrap().expect("stored");
         let attempts = store.attempts(history.run).await.unwrap();
-        let seen = sql(&store, &format!("SELECT step, output FROM attempts WHERE run = '{}'", history.run)).await;
+        let seen =
+            sql(&store, &format!("SELECT step, output FROM attempts WHERE run = '{}'", history.run)).await;
 
         // Then everything is there.
         assert_eq!(run.run, history.run.0);
@@ -51,13 +52,19 @@ fn a_completed_runs_rows_are_complete() {
         assert_eq!((&*run.idempotency_key, &*run.trigger), ("k-1", ""));
         assert_eq!(run.metadata, [("order".into(), "42".into())]);
         assert_eq!((run.created_at, run.started_at), (accepted_at, Some(BEGIN)));
-        assert_eq!((run.finished_at, run.deadline), (Some(history.now), Some(BEGIN.plus(Duration::from_secs(3600)))));
+        assert_eq!(
+            (run.finished_at, run.deadline),
+            (Some(history.now), Some(BEGIN.plus(Duration::from_secs(3600))))
+        );
         assert_eq!((run.partition, run.version), (3, 4));
 
         let [attempt] = &attempts[..] else { panic!("{attempts:?}") };
         assert_eq!((&*attempt.step, attempt.attempt, &*attempt.status), ("/fetch", 1, "completed"));
         assert_eq!((&*attempt.output, &*attempt.error_class), (r#"{"a":[1,2]}"#, ""));
-        assert_eq!((attempt.cpu_us, attempt.wall_us, attempt.memory_peak_bytes, attempt.queued_us), (11, 22, 33, 44));
+        assert_eq!(
+            (attempt.cpu_us, attempt.wall_us, attempt.memory_peak_bytes, attempt.queued_us),
+            (11, 22, 33, 44)
+        );
         assert_eq!((attempt.logs_dropped_bytes, attempt.interruptions), (5, 0));
         assert_eq!(attempt.input_digest, Digest::of(b"with").to_string());
         assert_eq!((attempt.started_at, attempt.run_created_at), (Some(started_at), accepted_at));
@@ -72,16 +79,15 @@ fn a_failed_run_says_why_and_keeps_each_attempt() {
         let mut history = History::new();
         history.accept("{}").start("pay", 1).finish("pay", 1, AttemptResult::Error(failure()));
         let due = history.now.plus(Duration::from_secs(2));
-        history
-            .push(Fact::RetryScheduled(Box::new(RetryScheduled {
-                path: StepPath::top("pay"),
-                attempt: 2,
-                due,
-                delay_ms: 2000,
-                class: ErrorClass::Transient,
-                code: "http_503".into(),
-                reason: "retry_after".into(),
-            })));
+        history.push(Fact::RetryScheduled(Box::new(RetryScheduled {
+            path: StepPath::top("pay"),
+            attempt: 2,
+            due,
+            delay_ms: 2000,
+            class: ErrorClass::Transient,
+            code: "http_503".into(),
+            reason: "retry_after".into(),
+        })));
         store.insert(&history.take()).await.unwrap();
         let waiting = store.attempts(history.run).await.unwrap();
 
@@ -116,13 +122,19 @@ fn a_failed_run_says_why_and_keeps_each_attempt() {
         let attempts = store.attempts(history.run).await.unwrap();
 
         // Then the second attempt was visible while it was scheduled, and all are there in the end.
-        assert_eq!((&*waiting[1].status, waiting[1].due_at, &*waiting[1].reason), ("scheduled", Some(due), "retry_after"));
+        assert_eq!(
+            (&*waiting[1].status, waiting[1].due_at, &*waiting[1].reason),
+            ("scheduled", Some(due), "retry_after")
+        );
         assert_eq!((&*run.status, &*run.error_class, &*run.error_code), ("failed", "transient", "http_503"));
         assert_eq!((&*run.error_message, &*run.error_step, run.error_attempt), ("closed", "/pay", 2));
         let seen: Vec<_> = attempts.iter().map(|row| (&*row.step, row.attempt, &*row.status)).collect();
         assert_eq!(seen, [("/pay", 1, "failed"), ("/pay", 2, "failed"), ("/ship", 0, "skipped")]);
         assert_eq!(attempts[0].error_message, failure().message);
-        assert_eq!((&*attempts[0].error_details, attempts[0].retry_after_ms), (r#"{"body":"x"}"#, Some(1500)));
+        assert_eq!(
+            (&*attempts[0].error_details, attempts[0].retry_after_ms),
+            (r#"{"body":"x"}"#, Some(1500))
+        );
         assert_eq!((attempts[1].interruptions, attempts[1].due_at), (1, None));
         assert_eq!(&*attempts[2].reason, "upstream_failed /pay");
     });
@@ -152,12 +164,18 @@ fn a_run_that_goes_on_after_its_end_is_replaced_as_a_whole() {
         store.insert(&history.take()).await.unwrap();
 
         // Then each row told where it stood, input and all.
-        assert_eq!((&*paused.status, &*running.status, &*cancelled.status), ("paused", "running", "cancelled"));
+        assert_eq!(
+            (&*paused.status, &*running.status, &*cancelled.status),
+            ("paused", "running", "cancelled")
+        );
         assert_eq!((&*attempts[0].status, attempts[0].finished_at), ("cancelled", cancelled.finished_at));
         assert_eq!((&*retried.status, retried.finished_at, retried.deadline), ("running", None, None));
         let run = store.run(history.run).await.unwrap().unwrap();
         assert_eq!((&*run.status, &*run.output, &*run.input), ("completed", "7", "{}"));
-        assert_eq!(sql(&store, &format!("SELECT count() FROM runs WHERE run = '{}'", history.run)).await, "1");
+        assert_eq!(
+            sql(&store, &format!("SELECT count() FROM runs WHERE run = '{}'", history.run)).await,
+            "1"
+        );
     });
 }
 
@@ -178,7 +196,8 @@ fn rows_that_are_stored_again_replace_themselves() {
 
         // Then every row is there once.
         for (table, expected) in [("runs", 1), ("attempts", 1), ("logs", 2), ("events", 4)] {
-            let count = sql(&store, &format!("SELECT count() FROM {table} WHERE run = '{}'", history.run)).await;
+            let count =
+                sql(&store, &format!("SELECT count() FROM {table} WHERE run = '{}'", history.run)).await;
             assert_eq!(count, expected.to_string(), "{table}");
         }
     });
@@ -266,7 +285,10 @@ fn logs_and_events_come_in_order_and_in_part() {
 
         // When and then: all of it, from a line on, of a step, of a level, a page.
         let all = logs(LogFilter::default(), 100).await;
-        assert_eq!(all, [line_of(3, 0, "zero"), line_of(3, 1, "one"), line_of(4, 0, "two"), line_of(6, 0, "three")]);
+        assert_eq!(
+            all,
+            [line_of(3, 0, "zero"), line_of(3, 1, "one"), line_of(4, 0, "two"), line_of(6, 0, "three")]
+        );
         assert_eq!(logs(LogFilter { after: Some((3, 0)), ..LogFilter::default() }, 2).await, all[1..3]);
         let step = Some(StepPath::top("b"));
         assert_eq!(logs(LogFilter { step, ..LogFilter::default() }, 100).await, all[3..]);
@@ -277,7 +299,10 @@ fn logs_and_events_come_in_order_and_in_part() {
         let kinds: Vec<_> = events.iter().map(|row| (row.seq, &*row.kind)).collect();
         assert_eq!(kinds, [(3, "attempt_reported"), (4, "attempt_finished"), (5, "attempt_started")]);
         let event: serde_json::Value = serde_json::from_str(&events[1].event).unwrap();
-        assert_eq!((&event["type"], &event["step"], &event["output"]), (&"attempt_finished".into(), &"/a".into(), &1.into()));
+        assert_eq!(
+            (&event["type"], &event["step"], &event["output"]),
+            (&"attempt_finished".into(), &"/a".into(), &1.into())
+        );
         assert_eq!(store.events(run, 6, 10).await.unwrap(), []);
     });
 }
@@ -294,10 +319,7 @@ fn workflows_and_plugins_are_listed() {
 
         // Then each is there once, in the words of the documentation.
         let workflows = "SELECT name, version, pinned, created_at FROM workflows WHERE name = 'nightly'";
-        assert_eq!(
-            sql(&store, workflows).await,
-            "nightly\t3\t{\"document\":{}}\t2026-11-18 11:06:40.000000"
-        );
+        assert_eq!(sql(&store, workflows).await, "nightly\t3\t{\"document\":{}}\t2026-11-18 11:06:40.000000");
         let plugins = "SELECT version, summary FROM plugins WHERE name = 'acme/score'";
         assert_eq!(sql(&store, plugins).await, "1.2.0\tscores it");
     });

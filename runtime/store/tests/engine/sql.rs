@@ -1,6 +1,6 @@
 //! Users' own SQL: what it answers, what it refuses, and that it harms nothing.
 
-use reipaz_store::{StoreError, Store};
+use reipaz_store::{Store, StoreError};
 
 use crate::support::{History, output, sql, with_shared};
 

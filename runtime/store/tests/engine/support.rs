@@ -8,8 +8,8 @@ use std::{
 
 use reipaz_core::{
     event::{
-        AttemptFinished, AttemptResult, AttemptStarted, Event, Fact, FinalStatus, LogLevel, LogLine, RunAccepted,
-        RunEvent, RunFinished, Usage,
+        AttemptFinished, AttemptResult, AttemptStarted, Event, Fact, FinalStatus, LogLevel, LogLine,
+        RunAccepted, RunEvent, RunFinished, Usage,
     },
     ids::{Digest, RunId, StepPath},
     json::Json,
