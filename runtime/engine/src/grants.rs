@@ -8,6 +8,7 @@
 //! public (see [`crate::http`]) is refused unless the grant itself is that address, is `localhost`, or the operator listed
 //! the network in `private_networks`.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -27,6 +28,24 @@ pub struct Grants {
 }
 
 impl Grants {
+    /// Reads grants as operators and documents write them: a kind (`http`, `private_networks`) and its list.
+    pub fn parse(given: &BTreeMap<String, Vec<String>>) -> Result<Self, GrantsError> {
+        let mut grants = Self::default();
+        for (kind, list) in given {
+            match kind.as_str() {
+                "http" => {
+                    grants.http = list.iter().map(|text| HttpGrant::parse(text)).collect::<Result<_, _>>()?;
+                }
+                "private_networks" => {
+                    grants.private_networks =
+                        list.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
+                }
+                unknown => return Err(GrantsError::UnknownKind(unknown.to_owned())),
+            }
+        }
+        Ok(grants)
+    }
+
     /// No grant with an outside effect.
     pub fn is_empty(&self) -> bool {
         self.http.is_empty()
@@ -73,6 +92,20 @@ pub struct HttpGrant {
 pub struct GrantError {
     text: String,
     what: &'static str,
+}
+
+/// Grants that cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum GrantsError {
+    /// There is no such kind.
+    #[error("there is no grant of the kind {0:?}; there are http and private_networks")]
+    UnknownKind(String),
+    /// One of `http`.
+    #[error(transparent)]
+    Http(#[from] GrantError),
+    /// One of `private_networks`.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

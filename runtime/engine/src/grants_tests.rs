@@ -96,6 +96,16 @@ fn narrowing_never_widens() {
 }
 
 #[test]
+fn a_map_of_lists_is_read_whole_or_refused() {
+    let parse =
+        |kind: &str, text: &str| Grants::parse(&BTreeMap::from([(kind.to_owned(), vec![text.to_owned()])]));
+    assert_eq!(parse("http", "GET a.example"), Ok(grants(&["GET a.example"])));
+    assert!(parse("private_networks", "10.0.0.0/8").is_ok_and(|grants| grants.is_empty()));
+    assert!(parse("http", "nonsense").is_err());
+    assert!(matches!(parse("files", "/"), Err(GrantsError::UnknownKind(_))));
+}
+
+#[test]
 fn networks_contain_their_addresses() {
     let inside = |network: &str, address: &str| {
         network.parse::<Network>().expect("network").contains(address.parse().expect("address"))

@@ -39,7 +39,7 @@ pub use attempt::{
 pub use compiler::{CompileError, compile_child_main};
 pub use config::{CompilerCommand, EngineConfig, HttpLimits, PagemapScan};
 pub use engine::{Engine, EngineError, Stats};
-pub use grants::{GrantError, Grants, HttpGrant, Network, NetworkError};
+pub use grants::{GrantError, Grants, GrantsError, HttpGrant, Network, NetworkError};
 pub use inspect::NotAStep;
 pub use install::{InstallError, Installed, LoadError};
 pub use manifest::{GrantRequest, Manifest};

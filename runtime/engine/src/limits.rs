@@ -25,6 +25,10 @@ pub const MEMORIES: u32 = 2;
 /// attempt faults in nothing.
 pub const KEEP_RESIDENT_BYTES: usize = 1 << 20;
 
+/// Freed memories that keep what is resident of them for the plugin's next attempt. More would hold memory for bursts
+/// of waiting guests, for whom a cold start is nothing.
+pub const WARM_MEMORIES: u32 = 64;
+
 /// The guest's stack, in bytes.
 pub const STACK_BYTES: usize = 512 << 10;
 

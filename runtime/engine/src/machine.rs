@@ -57,7 +57,7 @@ fn pooling(pool: Pool) -> PoolingAllocationConfig {
         .max_memory_size(limits::MEMORY_BYTES)
         .linear_memory_keep_resident(limits::KEEP_RESIDENT_BYTES)
         .table_keep_resident(limits::KEEP_RESIDENT_BYTES)
-        .max_unused_warm_slots(permits * limits::MEMORIES)
+        .max_unused_warm_slots(limits::WARM_MEMORIES)
         .pagemap_scan(match pool.pagemap_scan {
             PagemapScan::Auto => Enabled::Auto,
             PagemapScan::Off => Enabled::No,

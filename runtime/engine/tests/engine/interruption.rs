@@ -1,0 +1,138 @@
+//! Deadlines and cancellation, wherever the guest is and however many others spin.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use reipaz_engine::Class;
+use serde_json::json;
+use tokio::time::Instant;
+
+use crate::rig::Rig;
+
+/// What these tests allow on a machine that other tests share; what was measured alone is printed.
+const SLACK: Duration = Duration::from_millis(150);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn twenty_spinning_guests_delay_a_short_timeout_by_milliseconds() {
+    // Given twenty guests that spin for a second.
+    let rig = Rig::new().await;
+    let spinning = (0..20).map(|_| {
+        let mut attempt = rig.attempt(json!({"do": "spin"}));
+        attempt.timeout = Duration::from_secs(1);
+        rig.engine.run(attempt)
+    });
+    let spinning = join_all(spinning);
+    // When others want to end after 50 ms: one that spins and one that waits.
+    let short = async {
+        let mut worst = [Duration::ZERO; 2];
+        for _ in 0..5 {
+            for (i, what) in ["spin", "sleep"].into_iter().enumerate() {
+                let mut attempt = rig.attempt(json!({"do": what, "ms": 10_000}));
+                attempt.timeout = Duration::from_millis(50);
+                let began = Instant::now();
+                let failure = rig.engine.run(attempt).await.result.unwrap_err();
+                assert_eq!(failure.class, Class::Timeout);
+                worst[i] = worst[i].max(began.elapsed().saturating_sub(Duration::from_millis(50)));
+            }
+        }
+        worst
+    };
+    let (outcomes, worst) = tokio::join!(spinning, short);
+    // Then
+    println!(
+        "worst lateness among 20 spinning guests: {:?} spinning, {:?} in a host call",
+        worst[0], worst[1]
+    );
+    assert!(worst.iter().all(|late| *late < SLACK), "{worst:?}");
+    assert!(outcomes.iter().all(|outcome| outcome.result.as_ref().is_err_and(|f| f.class == Class::Timeout)));
+    rig.assert_sound().await;
+}
+
+#[tokio::test]
+async fn a_spinning_guest_is_cancelled() {
+    let rig = Rig::new().await;
+    let attempt = rig.attempt(json!({"do": "spin"}));
+    let cancel = attempt.cancel.clone();
+    let running = tokio::spawn({
+        let engine = rig.engine.clone();
+        async move { engine.run(attempt).await }
+    });
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    let cancelled = Instant::now();
+    cancel.cancel();
+    let failure = running.await.unwrap().result.unwrap_err();
+    assert_eq!((failure.class, failure.code.as_str()), (Class::Cancelled, "cancelled"));
+    assert!(cancelled.elapsed() < SLACK, "{:?}", cancelled.elapsed());
+    rig.assert_sound().await;
+}
+
+#[tokio::test]
+async fn a_host_call_is_cut_by_timeout_and_by_cancellation() {
+    let rig = Rig::new().await;
+    let mut attempt = rig.attempt(json!({"do": "sleep", "ms": 60_000}));
+    attempt.timeout = Duration::from_millis(50);
+    let began = Instant::now();
+    let failure = rig.engine.run(attempt).await.result.unwrap_err();
+    assert_eq!(failure.class, Class::Timeout);
+    let late = began.elapsed().saturating_sub(Duration::from_millis(50));
+    println!("a host call was cut {late:?} after its deadline");
+    assert!(late < SLACK, "{late:?}");
+
+    let attempt = rig.attempt(json!({"do": "sleep", "ms": 60_000}));
+    let cancel = attempt.cancel.clone();
+    let (outcome, ()) = tokio::join!(rig.engine.run(attempt), async {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        cancel.cancel();
+    });
+    assert_eq!(outcome.result.unwrap_err().class, Class::Cancelled);
+    rig.assert_sound().await;
+}
+
+#[tokio::test]
+async fn whoever_stops_waiting_interrupts_the_guest() {
+    let rig = Rig::new().await;
+    for what in ["spin", "sleep"] {
+        let running = rig.engine.run(rig.attempt(json!({"do": what, "ms": 60_000})));
+        assert!(tokio::time::timeout(Duration::from_millis(30), running).await.is_err());
+    }
+    let began = Instant::now();
+    while rig.engine.stats().permits_free < 32 {
+        assert!(began.elapsed() < Duration::from_secs(2), "a guest still runs");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    rig.assert_sound().await;
+}
+
+#[tokio::test]
+async fn waiting_for_a_permit_is_told_apart_from_running() {
+    // Given one permit, taken for 100 ms.
+    let rig = Rig::with(|config| config.permits = 1).await;
+    let first = rig.run(json!({"do": "sleep", "ms": 100}));
+    let second = async {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        let mut attempt = rig.attempt(json!({"do": "echo", "value": 1}));
+        attempt.timeout = Duration::from_millis(50);
+        rig.engine.run(attempt).await
+    };
+    // When
+    let (first, second) = tokio::join!(first, second);
+    // Then the second one waited longer than its timeout, and lost none of it.
+    assert!(first.result.is_ok());
+    assert!(second.result.is_ok(), "{second:?}");
+    assert!(second.usage.queued_us > 60_000, "{:?}", second.usage);
+}
+
+#[tokio::test]
+async fn who_is_cancelled_while_waiting_for_a_permit_never_starts() {
+    let rig = Rig::with(|config| config.permits = 1).await;
+    let first = rig.run(json!({"do": "sleep", "ms": 100}));
+    let second = async {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        let attempt = rig.attempt(json!({"do": "spin"}));
+        attempt.cancel.cancel();
+        rig.engine.run(attempt).await
+    };
+    let (_, second) = tokio::join!(first, second);
+    assert_eq!(second.result.unwrap_err().class, Class::Cancelled);
+    assert_eq!(second.usage.cpu_us, 0);
+}

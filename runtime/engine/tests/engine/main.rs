@@ -1,0 +1,15 @@
+//! The engine with whole guests: what a step gets, what it cannot do, and what becomes of one that tries.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up should stop")]
+
+mod attempts;
+mod expressions;
+mod guests;
+mod hostile;
+mod http;
+mod install;
+mod interruption;
+mod rig;
+mod server;
+mod synthetic;
+mod world;
