@@ -57,10 +57,10 @@ steps:
         ("unknown_key", 3),
         ("cycle", 5),
         ("unknown_plugin", 7),
-        ("bad_expression", 8),
+        ("expression_syntax", 8),
         ("unknown_step", 9),
         ("bad_duration", 10),
-        ("bad_with", 11),
+        ("input_refused", 11),
     ] {
         let diagnostic = with_code(&found, code);
         let lines = if code == "cycle" { 5..=6 } else { line..=line };

@@ -34,14 +34,14 @@ async fn outputs_stand_in_clickhouse_as_in_the_api() {
     // When their rows have come.
     let enough = |rows: &[Value]| rows.len() == 11;
     let rows = host.sql_until(
-        "SELECT * FROM runs FINAL WHERE status IN ('completed', 'failed')",
+        "SELECT * FROM runs WHERE status IN ('completed', 'failed')",
         ROWS_WITHIN,
         enough,
     );
     let rows = rows.await;
 
     // Then they say what the API says, of the run and of each attempt.
-    let by_id: BTreeMap<&str, &Value> = rows.iter().map(|row| (text(&row["id"]), row)).collect();
+    let by_id: BTreeMap<&str, &Value> = rows.iter().map(|row| (text(&row["run"]), row)).collect();
     for run in &runs {
         let row = by_id[text(&run["id"])];
         assert_eq!((&row["workflow"], &row["status"]), (&run["workflow"], &run["status"]));
@@ -53,7 +53,7 @@ async fn outputs_stand_in_clickhouse_as_in_the_api() {
             assert_eq!(row["error_code"], run["error"]["code"], "{row}");
         }
     }
-    let attempts = host.sql("SELECT run, step, status, output FROM attempts FINAL").await;
+    let attempts = host.sql("SELECT run, step, status, output FROM attempts").await;
     assert_eq!(attempts.len(), 31);
     for run in &runs {
         for attempt in attempts.iter().filter(|attempt| attempt["run"] == run["id"]) {
@@ -68,7 +68,7 @@ async fn outputs_stand_in_clickhouse_as_in_the_api() {
         }
     }
     let numbers =
-        host.sql("SELECT sum(toInt64(output)) AS sum FROM runs FINAL WHERE workflow = 'count'").await;
+        host.sql("SELECT sum(toInt64(output)) AS sum FROM runs WHERE workflow = 'count'").await;
     let sum = numbers[0]["sum"].as_i64().or_else(|| text(&numbers[0]["sum"]).parse().ok());
     assert_eq!(sum, Some((0..10).map(|n| n + 3).sum()));
 }
@@ -81,7 +81,7 @@ async fn a_row_is_visible_within_a_second() {
     // The first insert makes what later ones find.
     let first = host.client().run("count", &json!({"n": 0})).await;
     let query =
-        |id: &Value| format!("SELECT id FROM runs WHERE id = '{}' AND status = 'completed'", text(id));
+        |id: &Value| format!("SELECT run FROM runs WHERE run = '{}' AND status = 'completed'", text(id));
     host.sql_until(&query(&first["id"]), ROWS_WITHIN, |rows| !rows.is_empty()).await;
 
     let mut slowest = Duration::ZERO;
@@ -103,7 +103,7 @@ async fn a_clickhouse_that_dies_comes_back_and_catches_up() {
     for n in 0..5 {
         host.client().run("count", &json!({"n": n})).await;
     }
-    let completed = "SELECT id FROM runs FINAL WHERE status = 'completed'";
+    let completed = "SELECT run FROM runs WHERE status = 'completed'";
     host.sql_until(completed, ROWS_WITHIN, |rows| rows.len() == 5).await;
 
     // When its process is killed, and runs go on.
@@ -150,7 +150,7 @@ async fn rows_come_after_a_restart_too() {
     host.start_again().await;
 
     // Then they come.
-    let rows = host.sql_until("SELECT output FROM runs FINAL", ROWS_WITHIN, |rows| rows.len() >= 5).await;
+    let rows = host.sql_until("SELECT output FROM runs", ROWS_WITHIN, |rows| rows.len() >= 5).await;
     assert_eq!(rows.len(), 5);
 }
 
@@ -159,7 +159,7 @@ async fn sql_reads_and_does_not_write() {
     let host = Host::start(Settings::new().with_clickhouse()).await;
     host.clickhouse_ready().await;
     for statement in
-        ["DROP TABLE runs", "INSERT INTO runs (id) VALUES ('x')", "SELEC 1", "SELECT nothing FROM runs"]
+        ["DROP TABLE runs", "INSERT INTO runs (workflow) VALUES ('x')", "SELEC 1", "SELECT nothing FROM runs"]
     {
         let output = host.cli().run(&["sql", statement]).await;
         assert!(!output.status.success(), "{statement}: {}", output.stdout);

@@ -28,8 +28,9 @@ const ROWS_WITHIN: Duration = Duration::from_secs(30);
 
 /// What is asked of ClickHouse at the end.
 const QUERIES: [&str; 2] = [
-    "SELECT step, attempt, status, cpu_us, memory_peak_bytes FROM attempts ORDER BY started_at",
-    "SELECT workflow, status, output FROM runs FORMAT Vertical",
+    "SELECT step, attempt, status, cpu_us, wall_us, formatReadableSize(memory_peak_bytes) AS memory, \
+     formatReadableSize(length(output)) AS size FROM attempts ORDER BY started_at",
+    "SELECT workflow, status, output FROM runs",
 ];
 
 /// `cargo xtask demo`.
@@ -64,7 +65,7 @@ pub(crate) fn run() -> Result<()> {
     title("What ClickHouse has of it (rows arrive within a second; its first start takes longer)");
     wait_for_rows(&host)?;
     for query in QUERIES {
-        shown(&mut host.cli(&["sql", query]))?;
+        shown(&mut host.cli(&["sql", query, "--format", "PrettyCompactMonoBlock"]))?;
     }
     host.stop()?;
     println!("\nThat took {}, with starting and stopping.", seconds(begin.elapsed()));

@@ -52,7 +52,7 @@ fn help_end() -> String {
 Example:
   reipaz serve &                                   a host, on 127.0.0.1:7878
   reipaz run hello.yaml --set name=Ana             publish, run, watch
-  reipaz sql \"SELECT id, status, output FROM runs\"";
+  reipaz sql \"SELECT run, status, output FROM runs\"";
     format!("{example}\n\n{}", exit::TABLE)
 }
 

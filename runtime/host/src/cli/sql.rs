@@ -15,7 +15,7 @@ use super::{
 #[command(after_help = "\
 Example:
   reipaz sql \"SELECT workflow, status, count() FROM runs GROUP BY ALL\"
-  reipaz sql \"SELECT id, output FROM runs\" --format JSONEachRow | jq .output")]
+  reipaz sql \"SELECT run, output FROM runs\" --format JSONEachRow | jq .output")]
 pub(crate) struct Args {
     /// The statement, or - for standard input
     statement: String,
