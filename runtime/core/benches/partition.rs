@@ -46,13 +46,13 @@ fn decide(c: &mut Criterion) {
     let plan = three_steps();
     c.bench_function("decide a three-step run (4 inputs, 8 events)", |b| {
         let mut partition = Partition::new(PartitionConfig::default());
-        let (mut number, mut events) = (0, Vec::new());
+        let (mut number, mut events) = (0_u128, Vec::new());
         b.iter(|| {
             number += 1;
             events.clear();
             run_to_end(&mut partition, &plan, number, &mut events);
             // As the owner does: what is stored is forgotten.
-            if number % 64 == 0 {
+            if number.is_multiple_of(64) {
                 let _ = partition.handle(Input::Stored(partition.position()), BEGIN);
                 let _ = partition.handle(Input::Tick, BEGIN.plus(support::MINUTE));
             }
