@@ -11,8 +11,10 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, exit};
 
-/// Package and name of each component.
+/// Package and name of each standard plugin.
 const STANDARD: [(&str, &str); 1] = [("reipaz-plugin-transform", "transform")];
+/// The package of the host's own component for expressions.
+const JQ: &str = "reipaz-jq";
 const TARGET: &str = "wasm32-wasip2";
 const PROFILE: &str = "guest";
 
@@ -29,6 +31,8 @@ fn main() {
         let _ = writeln!(bundle, "    Bundled {{ name: {name:?}, bytes: include_bytes!({bytes:?}) }},");
     }
     bundle.push_str("];\n");
+    let jq = component(&built, JQ);
+    let _ = writeln!(bundle, "/// The host's own component for expressions (wit/jq.wit).\npub static JQ: &[u8] = include_bytes!({jq:?});");
     if let Err(error) = std::fs::write(out.join("bundle.rs"), bundle) {
         fail(&format!("cannot write bundle.rs: {error}"));
     }
@@ -50,14 +54,11 @@ fn build(out: &Path) -> PathBuf {
     // <target>/<profile>/build/<package>/out: the guests are the same for every profile of the host.
     let target_dir = out.ancestors().nth(4).unwrap_or(out).join("guests");
     let mut cargo = Command::new(variable("CARGO"));
-    cargo
-        .current_dir(&workspace)
-        .args(["build", "--target", TARGET, "--profile", PROFILE, "--target-dir"])
-        .arg(&target_dir);
+    cargo.current_dir(&workspace).args(["build", "--target", TARGET, "--profile", PROFILE]);
     if workspace.join("Cargo.lock").exists() {
         cargo.arg("--locked");
     }
-    for package in STANDARD.iter().map(|(package, _)| package) {
+    for package in STANDARD.iter().map(|(package, _)| *package).chain([JQ]) {
         cargo.args(["--package", package]);
     }
     for set_for_the_host in [
@@ -65,13 +66,13 @@ fn build(out: &Path) -> PathBuf {
         "RUSTFLAGS",
         "CARGO_BUILD_RUSTFLAGS",
         "CARGO_BUILD_TARGET",
-        "CARGO_TARGET_DIR",
         "RUSTC_WRAPPER",
         "RUSTC_WORKSPACE_WRAPPER",
         "CLIPPY_ARGS",
     ] {
         cargo.env_remove(set_for_the_host);
     }
+    cargo.env("CARGO_TARGET_DIR", &target_dir);
     match cargo.status() {
         Ok(status) if status.success() => target_dir.join(TARGET).join(PROFILE),
         Ok(_) => fail("the plugins did not build; cargo's messages stand above"),

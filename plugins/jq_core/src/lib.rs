@@ -7,9 +7,12 @@
 //!
 //! What runs away here (jq can loop, recurse and allocate without end) is the sandbox's business: nothing in this crate bounds it.
 
+mod dates;
 mod json;
 mod library;
+mod natives;
 mod program;
+mod regex;
 
 pub use jaq_json::Val;
 pub use json::{NotJson, read, write};

@@ -3,15 +3,15 @@
 use std::sync::LazyLock;
 
 use jaq_core::native::Fun;
-use jaq_core::{DataT, load};
+use jaq_core::{data, load};
 use jaq_json::Val;
 
-/// jaq's own definitions (MIT, Michael Färber) without those that reach outside of the filter, and jq's that jaq lacks.
-const PRELUDE: &str = include_str!("prelude.jq");
+use crate::natives;
 
-/// Native functions of jaq that do not exist here: they look at the clock, the environment, the host's zone, or write logs.
-pub(crate) const ABSENT: [&str; 7] =
-    ["now", "env", "localtime", "strflocaltime", "debug_empty", "stderr_empty", "halt"];
+/// All definitions. Absent are jaq's that reach outside of the filter (`debug`, `stderr`, `halt`, `halt_error`; its native
+/// functions `now`, `env`, `input`, `localtime`, `strflocaltime`), some of mathematics that nobody asks of a workflow (`gamma`,
+/// Bessel functions, `significand` and the like) and `@htmld`.
+const PRELUDE: &str = include_str!("prelude.jq");
 
 /// One definition: its name without parameters, and its text.
 struct Definition {
@@ -19,18 +19,29 @@ struct Definition {
     source: &'static str,
 }
 
-/// The prelude's definitions in its order: later ones may use earlier ones, and a text of several lines is indented.
+/// The prelude's definitions, in its order: a line that begins with `def` begins one, and lines that are neither indented nor
+/// empty end it.
 static DEFINITIONS: LazyLock<Vec<Definition>> = LazyLock::new(|| {
     let mut definitions: Vec<Definition> = Vec::with_capacity(192);
-    let mut rest = PRELUDE;
-    while let Some(start) = rest.find("\ndef ") {
-        let from = &rest[start + 1..];
-        let end = ["\ndef ", "\n#"].iter().filter_map(|next| from.find(next)).min().unwrap_or(from.len());
-        let source = &from[..end];
-        let name = identifiers(&source["def ".len()..]).next().unwrap_or_default();
-        definitions.push(Definition { name, source });
-        rest = &from[end..];
+    let mut start = None;
+    let mut offset = 0;
+    let mut finish = |start: &mut Option<usize>, end: usize| {
+        if let Some(start) = start.take() {
+            let source = &PRELUDE[start..end];
+            let name = identifiers(&source["def ".len()..]).next().unwrap_or_default();
+            definitions.push(Definition { name, source });
+        }
+    };
+    for line in PRELUDE.split_inclusive('\n') {
+        if !line.starts_with([' ', '\n']) {
+            finish(&mut start, offset);
+        }
+        if line.starts_with("def ") {
+            start = Some(offset);
+        }
+        offset += line.len();
     }
+    finish(&mut start, offset);
     definitions
 });
 
@@ -62,12 +73,8 @@ pub(crate) fn definitions_for(filter: &str) -> Vec<load::parse::Def<&'static str
 }
 
 /// The native functions.
-pub(crate) fn natives<D: for<'a> DataT<V<'a> = Val>>() -> impl Iterator<Item = Fun<D>> {
-    jaq_core::funs()
-        .chain(jaq_std::base_funs())
-        .chain(jaq_std::extra_funs())
-        .chain(jaq_json::funs())
-        .filter(|(name, ..)| !ABSENT.contains(name))
+pub(crate) fn natives() -> impl Iterator<Item = Fun<data::JustLut<Val>>> {
+    jaq_core::funs().chain(jaq_std::base_funs()).chain(jaq_json::funs()).chain(natives::natives())
 }
 
 /// Everything in a text that could name a definition: `map`, `@csv`; without variables (`$x`) and fields (`.x`).
@@ -97,4 +104,61 @@ fn identifiers(source: &str) -> impl Iterator<Item = &str> {
 
 fn is_letter(byte: u8) -> bool {
     byte.is_ascii_alphabetic() || byte == b'_'
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::Program;
+
+    /// A call of each definition with as many parameters as it has.
+    fn calls() -> Vec<String> {
+        DEFINITIONS
+            .iter()
+            .flat_map(|definition| load::parse(definition.source, |parser| parser.defs()).expect(definition.name))
+            .map(|definition| match definition.args.len() {
+                0 => definition.name.to_owned(),
+                n => format!("{}({})", definition.name, vec!["."; n].join("; ")),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn each_definition_compiles_with_just_what_it_names() {
+        for call in calls() {
+            if let Err(error) = Program::compile(&call, &[]) {
+                panic!("{call}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_prelude_is_jaqs_but_for_what_is_left_out_on_purpose() {
+        let name = |definition: load::parse::Def<&'static str>| (definition.name, definition.args.len());
+        let jaqs: BTreeSet<_> = jaq_core::defs().chain(jaq_std::defs()).chain(jaq_json::defs()).map(name).collect();
+        let ours: BTreeSet<_> = DEFINITIONS
+            .iter()
+            .flat_map(|definition| load::parse(definition.source, |parser| parser.defs()).expect(definition.name))
+            .map(name)
+            .collect();
+        let missing: Vec<_> = jaqs.difference(&ours).map(|(name, _)| *name).collect();
+        assert_eq!(
+            missing,
+            [
+                "@htmld", "debug", "debug", "drem", "gamma", "halt", "halt_error", "halt_error", "logb", "nexttoward",
+                "scalb", "significand", "stderr"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_filter_brings_only_what_it_names() {
+        let names = |filter| definitions_for(filter).iter().map(|definition| definition.name).collect::<Vec<_>>();
+        assert_eq!(names(".a.map | $add"), [""; 0]);
+        assert_eq!(names("map(.x)"), ["map"]);
+        assert!(names("add").contains(&"add"));
+        assert!(definitions_for("gsub(\"a\"; \"b\")").len() < DEFINITIONS.len() / 2);
+    }
 }

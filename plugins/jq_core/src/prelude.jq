@@ -1,3 +1,9 @@
+# jq's library, as far as it is written in jq. Everything here is pure: what looks at the clock, the environment, further
+# inputs or a log has no definition (src/library.rs names what is left out).
+#
+# The first three parts are jaq's (https://github.com/01mf02/jaq, MIT, Copyright (c) 2021 Michael Faerber), the last is ours.
+# A definition starts at the line's beginning, its further lines are indented; it may use what stands before it.
+
 # jaq-core-3.1.2
 def empty: {}[] as $x | .;
 def error:                error_empty  as $x | .    ;
@@ -55,20 +61,7 @@ def isinfinite: . == infinite or  . == -infinite;
 def isfinite:   isnumber and (isinfinite | not);
 def isnormal:   isnumber and ((. == 0 or isnan or isinfinite) | not);
 def abs: if . < 0 then - . end;
-def logb:
-    if . == 0.0 then -infinite
-  elif isinfinite then infinite
-  elif isnan then .
-  else ilogb | . + 0.0 end;
-def significand:
-    if isinfinite or isnan then .
-  elif . == 0.0 then 0.0
-  else scalbln(.; ilogb | -1 * .) end;
 def pow10:            pow(10.0; .);
-def drem($l; r):      remainder($l; r) | if . == 0 then copysign(.; $l) end;
-def nexttoward(x; y): nextafter(x; y);
-def scalb(x; e):      x * pow(2.0; e);
-def gamma: tgamma;
 def type:
     if . == null then "null"
   elif isboolean then "boolean"
@@ -129,7 +122,6 @@ def fromdate: fromdateiso8601;
 def @sh: [if isarray then .[] end | if . >= "" then "'\(escape_sh)'" else "\(.)" end] | join(" ");
 def @text: "\(.)";
 def @html   : tostring | escape_html;
-def @htmld  : tostring | unescape_html;
 def @uri    : tostring | encode_uri;
 def @urid   : tostring | decode_uri;
 def @base64 : tostring | encode_base64;
@@ -144,3 +136,33 @@ def inside(xs): . as $x | xs | contains($x);
 def index($i): indices($i)[ 0];
 def rindex($i): indices($i)[-1];
 def @json: tojson;
+# What jq 1.8 has and jaq has not.
+def toarray: if isarray then . else [.] end;
+def trimstr($x): ltrimstr($x) | rtrimstr($x);
+def leaf_paths: paths(scalars);
+def IN(s): any(s == .; .);
+def IN(source; s): any(source == s; .);
+def INDEX(stream; key): reduce stream as $row ({}; .[$row | key | tostring] = $row);
+def INDEX(key): INDEX(.[]; key);
+def tostream:
+  path(def r: (.[]? | r), .; r) as $p | getpath($p) | reduce path(.[]?) as $q ([$p, .]; [$p + $q]);
+def fromstream(f):
+  {x: null, e: false} as $init
+  | foreach f as $i ($init;
+      if .e then $init end
+      | if $i | length == 2
+        then setpath(["e"]; $i[0] | length == 0) | setpath(["x"] + $i[0]; $i[1])
+        else setpath(["e"]; $i[0] | length == 1) end;
+      if .e then .x else empty end);
+def truncate_stream(stream):
+  . as $n | null | stream | if (.[0] | length) > $n then .[0] |= .[$n:] else empty end;
+def date: todate;
+def dateadd(unit; $n): . + $n;
+def datesub(unit; $n): . - $n;
+def @csv:
+  [.[] | if . == null then "" elif isstring then "\"" + (split("\"") | join("\"\"")) + "\""
+   elif isnumber or isboolean then tojson else error("\(type) is no cell of a CSV row") end] | join(",");
+def @tsv:
+  [.[] | if . == null then "" elif isstring
+   then (split("\\") | join("\\\\") | split("\t") | join("\\t") | split("\n") | join("\\n") | split("\r") | join("\\r"))
+   elif isnumber or isboolean then tojson else error("\(type) is no cell of a TSV row") end] | join("\t");

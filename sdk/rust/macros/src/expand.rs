@@ -169,3 +169,81 @@ fn summary(given: Option<LitStr>, attributes: &[Attribute]) -> TokenStream {
         _ => quote!(::core::env!("CARGO_PKG_DESCRIPTION")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the compiler would say of a step, or nothing.
+    fn mistake(arguments: &str, function: &str) -> Option<String> {
+        let function: ItemFn = syn::parse_str(function).expect("a function");
+        let expanded = match syn::parse_str::<Arguments>(arguments) {
+            Ok(arguments) => match implement(arguments, &function) {
+                Ok(_) => return None,
+                Err(error) => error,
+            },
+            Err(error) => error,
+        };
+        Some(expanded.to_string())
+    }
+
+    const FUNCTION: &str = "fn score(order: Order) -> Result<Score, StepError> { todo() }";
+
+    #[test]
+    fn steps_of_every_shape_expand() {
+        for (arguments, function) in [
+            ("", FUNCTION),
+            ("", "pub fn score(order: Order, context: Context) -> Result<Score, StepError> { todo() }"),
+            ("", "pub(crate) fn score(Order { total }: Order, context: &Context) -> Result<Score> { todo() }"),
+            ("name = \"score\", version = \"1.2.3-rc.1\", summary = \"Scores\"", FUNCTION),
+            ("grants(http(\"GET api.example.com\", why = \"rates\"), http(\"* *.example.com:8443\", why = \"x\"))", FUNCTION),
+        ] {
+            assert_eq!(mistake(arguments, function), None, "{arguments} {function}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_signature_is_told_with_the_right_one() {
+        for (function, hint) in [
+            ("fn step() -> Result<(), StepError> {}", "an input of nothing is `_: ()`"),
+            ("fn step(a: A, b: Context, c: C) -> Result<(), StepError> {}", "context: Context"),
+            ("fn step(&self) -> Result<(), StepError> {}", "free function"),
+            ("fn step(input: &str) -> Result<(), StepError> {}", "take it by value"),
+            ("fn step(input: Input) {}", "returns `Result<Output, StepError>`"),
+            ("fn step<T>(input: T) -> Result<(), StepError> {}", "no generic parameters"),
+            ("async fn step(input: Input) -> Result<(), StepError> {}", "send_all"),
+        ] {
+            let mistake = mistake("", function).unwrap_or_else(|| panic!("{function} expands"));
+            assert!(mistake.contains(hint), "{function}: {mistake}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_argument_is_told_with_the_right_one() {
+        for (arguments, hint) in [
+            ("naem = \"x\"", "a step has no `naem`"),
+            ("name = \"x\", name = \"y\"", "given twice"),
+            ("name = \"Score\"", "no step name"),
+            ("version = \"1\"", "one is `1.0.0`"),
+            ("summary = \"two\\nlines\"", "one line"),
+            ("grants(file(\"/tmp\", why = \"x\"))", "no grant of kind `file`"),
+            ("grants(http(\"GET api.example.com\"))", "say why"),
+            ("grants(http(\"api.example.com\", why = \"x\"))", "a method and a host"),
+            ("grants(http(\"get api.example.com\", why = \"x\"))", "upper case"),
+            ("grants(http(\"GET https://api.example.com/\", why = \"x\"))", "no scheme and no path"),
+        ] {
+            let mistake = mistake(arguments, FUNCTION).unwrap_or_else(|| panic!("{arguments} expands"));
+            assert!(mistake.contains(hint), "{arguments}: {mistake}");
+        }
+    }
+
+    #[test]
+    fn the_summary_is_the_first_line_of_documentation_unless_given() {
+        let function: ItemFn = syn::parse_str(&format!("/// Scores an order.\n/// By its total.\n{FUNCTION}")).expect("a function");
+        let summary_of = |given: Option<&str>| {
+            summary(given.map(|text| LitStr::new(text, Span::call_site())), &function.attrs).to_string()
+        };
+        assert_eq!(summary_of(None), "\"Scores an order.\"");
+        assert_eq!(summary_of(Some("Given")), "\"Given\"");
+    }
+}

@@ -1,4 +1,4 @@
-//! The component's side of the contract: bindings generated from `wit/step.wit`, and the export of a [`Step`].
+//! The component's side of the contract: [`bindings`] generated from `wit/step.wit` (and kept equal to it by a test), and the export of a [`Step`].
 //!
 //! Exists in components only. The bindings are `unsafe` by nature (they cross the component boundary with raw memory);
 //! they are generated, and nothing here adds to them.
@@ -9,16 +9,8 @@ use crate::manifest::{GrantRequest, Manifest};
 use crate::step::{self, Step};
 use crate::{Context, ErrorClass, StepError};
 
-#[allow(missing_docs, unreachable_pub, unsafe_code, unsafe_op_in_unsafe_fn, clippy::all)]
-pub mod bindings {
-    wit_bindgen::generate!({
-        path: "wit/step.wit",
-        world: "step",
-        pub_export_macro: true,
-        export_macro_name: "__export_bindings",
-        default_bindings_module: "reipaz_sdk::__private::bindings",
-    });
-}
+#[allow(missing_docs, unreachable_pub, unsafe_code, unsafe_op_in_unsafe_fn, rust_2018_idioms, clippy::all)]
+pub mod bindings;
 
 use bindings::exports::reipaz::step::handler;
 use bindings::reipaz::step::types;
