@@ -62,7 +62,7 @@ pub fn clickhouse_child_main(arguments: impl IntoIterator<Item = OsString>) -> E
         writeln!(stdout, "{line}")?;
         stdout.flush()
     };
-    match prepare(arguments) {
+    match prepare(arguments, stdin) {
         Ok((server, listener)) => {
             let port = match listener.local_addr() {
                 Ok(address) => address.port(),
@@ -73,7 +73,6 @@ pub fn clickhouse_child_main(arguments: impl IntoIterator<Item = OsString>) -> E
                 return ExitCode::FAILURE;
             }
             drop(stdout);
-            die_with(stdin);
             run(server, listener)
         }
         Err(ready) => {
@@ -94,7 +93,10 @@ fn take_standard_streams() -> io::Result<(File, File)> {
     Ok((File::from(stdin), File::from(stdout)))
 }
 
-fn prepare(arguments: impl IntoIterator<Item = OsString>) -> Result<(Server, std::net::TcpListener), Ready> {
+fn prepare(
+    arguments: impl IntoIterator<Item = OsString>,
+    stdin: File,
+) -> Result<(Server, std::net::TcpListener), Ready> {
     let failed = |what: &str, error: &dyn std::fmt::Display| Ready::Failed(format!("{what}: {error}"));
     let Arguments { library, dir } = Arguments::read(arguments).map_err(Ready::Failed)?;
     let token = std::env::var(TOKEN_VARIABLE).ok().filter(|token| !token.is_empty());
@@ -104,11 +106,16 @@ fn prepare(arguments: impl IntoIterator<Item = OsString>) -> Result<(Server, std
         .map_err(|error| failed("prctl", &error))?;
     std::fs::create_dir_all(&dir).map_err(|error| failed(&format!("{}", dir.display()), &error))?;
     let dir = dir.canonicalize().map_err(|error| failed(&format!("{}", dir.display()), &error))?;
+    let library = library
+        .canonicalize()
+        .map_err(|error| Ready::BadLibrary(format!("{}: {error}", library.display())))?;
     std::env::set_current_dir(&dir).map_err(|error| failed("cannot enter the data directory", &error))?;
     let listener =
         std::net::TcpListener::bind(("127.0.0.1", 0)).map_err(|error| failed("cannot listen", &error))?;
     listener.set_nonblocking(true).map_err(|error| failed("cannot listen", &error))?;
     confine(&dir, &library).map_err(|error| failed("cannot confine the engine", &error))?;
+    // No thread before this line, or it would not be confined.
+    die_with(stdin);
     let loaded = Library::load(library.as_os_str())
         .map_err(|error| Ready::BadLibrary(format!("{}: {error}", library.display())))?;
     let sessions =

@@ -6,6 +6,7 @@
 use std::{
     ffi::OsString,
     io::{BufRead as _, BufReader, Read as _},
+    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex, PoisonError},
@@ -58,7 +59,8 @@ impl Engine {
     /// Starts `command` (program and first arguments) with the library and the data directory behind it.
     pub(crate) async fn start(command: &[OsString], library: &Path, dir: &Path) -> Result<Self, StartError> {
         let token = format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple());
-        let (started_sender, started) = oneshot::channel();
+        let (spawned_sender, spawned) = oneshot::channel();
+        let (ready_sender, ready) = oneshot::channel();
         let (ended_sender, ended) = watch::channel(None);
         let start = Start {
             command: command.to_vec(),
@@ -67,13 +69,13 @@ impl Engine {
             token: token.clone(),
         };
         let thread = std::thread::Builder::new().name("clickhouse-parent".to_owned());
-        let spawned = thread.spawn(move || start.run(started_sender, &ended_sender));
-        spawned.map_err(|source| StartError::Spawn { program: "a thread".into(), source })?;
-        let started = tokio::time::timeout(START_TIMEOUT, started).await.map_err(|_| StartError::Slow)?;
-        let Started { stdin, process, port } = started.map_err(|_| StartError::Died {
-            status: "its thread ended".to_owned(),
-            last_words: String::new(),
-        })??;
+        let thread = thread.spawn(move || start.run(spawned_sender, ready_sender, &ended_sender));
+        thread.map_err(|source| StartError::Spawn { program: "a thread".into(), source })?;
+        let gone = || StartError::Died { status: "its thread ended".to_owned(), last_words: String::new() };
+        // From here on, giving up closes the child's standard input, and so ends it.
+        let Spawned { stdin, process } = spawned.await.map_err(|_| gone())??;
+        let port = tokio::time::timeout(START_TIMEOUT, ready).await.map_err(|_| StartError::Slow)?;
+        let port = port.map_err(|_| gone())??;
         Ok(Self { url: format!("http://127.0.0.1:{port}"), token, process, _stdin: stdin, ended })
     }
 
@@ -94,10 +96,9 @@ impl Engine {
     }
 }
 
-struct Started {
+struct Spawned {
     stdin: ChildStdin,
     process: u32,
-    port: u16,
 }
 
 struct Start {
@@ -111,13 +112,16 @@ impl Start {
     /// The thread: from the child's start to its end.
     fn run(
         self,
-        started: oneshot::Sender<Result<Started, StartError>>,
+        spawned: oneshot::Sender<Result<Spawned, StartError>>,
+        ready: oneshot::Sender<Result<u16, StartError>>,
         ended: &watch::Sender<Option<String>>,
     ) {
-        let mut child = match self.spawn() {
-            Ok(child) => child,
-            Err(error) => return drop(started.send(Err(error))),
+        let (mut child, stdin) = match self.spawn() {
+            Ok(spawned) => spawned,
+            Err(error) => return drop(spawned.send(Err(error))),
         };
+        // If nobody waits any more, the pipe closes here and the child ends.
+        drop(spawned.send(Ok(Spawned { stdin, process: child.id() })));
         let last_words = LastWords::listen(&mut child);
         let first_line = child.stdout.take().map(|stdout| {
             let mut line = String::new();
@@ -125,32 +129,26 @@ impl Start {
             let _ = BufReader::new(stdout).read_line(&mut line);
             line
         });
-        let ready = first_line.as_deref().and_then(|line| serde_json::from_str::<Ready>(line).ok());
-        let stdin = child.stdin.take();
-        let error = match (ready, stdin) {
-            (Some(Ready::Serving { port, .. }), Some(stdin)) => {
-                let process = child.id();
-                // If nobody waits any more, the pipe closes here and the child ends.
-                drop(started.send(Ok(Started { stdin, process, port })));
-                let status = describe(child.wait());
-                ended.send_replace(Some(format!("{status}{}", last_words.text())));
-                return;
-            }
-            (Some(Ready::BadLibrary(why)), _) => StartError::BadLibrary(why),
-            (Some(Ready::Failed(why)), _) => StartError::Failed(format!("{why}{}", last_words.text())),
-            _ => {
-                let status = describe(child.wait());
-                StartError::Died { status, last_words: last_words.text() }
-            }
-        };
-        let _ = child.wait();
-        drop(started.send(Err(error)));
+        let said = first_line.as_deref().and_then(|line| serde_json::from_str::<Ready>(line).ok());
+        if let Some(Ready::Serving { port, .. }) = said {
+            drop(ready.send(Ok(port)));
+            let status = describe(child.wait());
+            ended.send_replace(Some(format!("{status}{}", last_words.text())));
+            return;
+        }
+        let status = describe(child.wait());
+        drop(ready.send(Err(match said {
+            Some(Ready::BadLibrary(why)) => StartError::BadLibrary(why),
+            Some(Ready::Failed(why)) => StartError::Failed(format!("{why}{}", last_words.text())),
+            _ => StartError::Died { status, last_words: last_words.text() },
+        })));
     }
 
-    fn spawn(&self) -> Result<Child, StartError> {
+    fn spawn(&self) -> Result<(Child, ChildStdin), StartError> {
         let program = self.command.first().cloned().unwrap_or_default();
         let kept = KEPT_VARIABLES.iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
-        Command::new(&program)
+        let failed = |source| StartError::Spawn { program: program.clone(), source };
+        let mut child = Command::new(&program)
             .args(self.command.iter().skip(1))
             .arg("--library")
             .arg(&self.library)
@@ -164,8 +162,12 @@ impl Start {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
+            // Ctrl-C in a terminal goes to the whole group; the engine is still needed while the host stops.
+            .process_group(0)
             .spawn()
-            .map_err(|source| StartError::Spawn { program, source })
+            .map_err(failed)?;
+        let stdin = child.stdin.take().ok_or_else(|| failed(std::io::ErrorKind::BrokenPipe.into()))?;
+        Ok((child, stdin))
     }
 }
 
