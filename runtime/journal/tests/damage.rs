@@ -188,7 +188,7 @@ async fn a_flipped_byte_in_a_segments_header_refuses() {
     }
 }
 
-/// Partition 0 has 100 records of a kilobyte, over several segments.
+/// Partition 0 has 200 records of a kilobyte, over several segments.
 async fn several_segments() -> Data {
     let data = Data::new();
     let embedded = data.start().await;
@@ -204,16 +204,30 @@ async fn several_segments() -> Data {
 #[tokio::test]
 async fn a_missing_segment_refuses_wherever_it_is() {
     let data = several_segments().await;
-    let segments = fs::read_dir(data.file("log")).unwrap().count() as u64;
-    // The last file is the spare, which nothing is lost with.
-    for sequence in 1..segments {
+    let embedded = data.start().await;
+    let segments = embedded.stats().segments;
+    drop(embedded);
+    for sequence in 1..=segments {
         let copy = data.copy();
         fs::remove_file(copy.segment(sequence)).unwrap();
         let (_, _, message) = copy.refusal().await;
         assert!(message.contains("missing") || message.contains("mark"), "{message}");
     }
-    fs::remove_file(data.segment(segments)).unwrap();
-    assert_eq!(records(&data).await.len(), 200);
+}
+
+#[tokio::test]
+async fn nothing_is_lost_with_the_file_that_was_prepared_for_later() {
+    let data = several_segments().await;
+    let embedded = data.start().await;
+    let next = data.segment(embedded.stats().segments + 1);
+    drop(embedded);
+    for content in [None, Some(vec![0; 100]), Some(vec![0; 1 << 20])] {
+        match content {
+            Some(content) => fs::write(&next, content).unwrap(),
+            None => fs::remove_file(&next).unwrap_or_default(),
+        }
+        assert_eq!(records(&data).await.len(), 200);
+    }
 }
 
 #[tokio::test]

@@ -351,8 +351,13 @@ fn tear(data: &Data, before: &Snapshot, sectors: u64) {
     torn.write_to(data.dir());
 }
 
+/// How many histories are tried: some seconds' worth, or what `PROPTEST_CASES` says.
+fn cases() -> u32 {
+    std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(32)
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 32, max_shrink_iters: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { max_shrink_iters: 400, failure_persistence: None, ..ProptestConfig::with_cases(cases()) })]
 
     #[test]
     fn what_was_acknowledged_is_what_comes_back(steps in prop::collection::vec(step(), 1..40)) {

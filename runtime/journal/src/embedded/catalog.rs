@@ -88,14 +88,15 @@ impl Catalog for EmbeddedCatalog {
             let replaced = entries.get(&key).map_or(0, |old| record_bytes(&key, old));
             log.live_bytes = log.live_bytes + record_bytes(&key, &value) - replaced;
             entries.insert(key, value);
-            let present = entries.clone();
+            let mostly_garbage = log.end > REWRITE_FROM_BYTES && log.end > 2 * log.live_bytes;
+            let present = mostly_garbage.then(|| entries.clone());
             drop(entries);
             changes.send_modify(|count| *count += 1);
-            if log.end > REWRITE_FROM_BYTES && log.end > 2 * log.live_bytes {
-                // The record is durable already; a full disk only postpones the rewrite.
-                if let Err(error) = log.rewrite(disk, &present) {
-                    tracing::warn!(%error, "cannot rewrite the catalogue; going on with the long one");
-                }
+            // The record is durable already; a full disk only postpones the rewrite.
+            if let Some(present) = present
+                && let Err(error) = log.rewrite(disk, &present)
+            {
+                tracing::warn!(%error, "cannot rewrite the catalogue; going on with the long one");
             }
             Ok(())
         })
@@ -124,7 +125,9 @@ fn check_bound(what: &'static str, bytes: usize, limit: usize) -> Result<(), Jou
 
 /// Makes an empty catalogue in a new data directory.
 pub(crate) fn create(disk: &Disk, layout: &Layout, log_id: u32) -> Result<(), JournalError> {
-    disk.replace(&layout.catalog, [&file_header(log_id, 1)[..]])
+    disk.replace(&layout.catalog, [&file_header(log_id, 1)[..]])?;
+    MarkFile::create(disk, &layout.catalog_mark, mark_of(1, FILE_HEADER_BYTES as u64))?;
+    Ok(())
 }
 
 /// A catalogue that may be started from, not yet touched.
@@ -155,6 +158,10 @@ pub(crate) fn check(layout: &Layout, log_id: u32) -> Result<Checked, JournalErro
     };
     let (entries, end) = read_records(&bytes, log_id);
     let mark = MarkFile::read(&layout.catalog_mark)?;
+    if mark.is_none() {
+        let file = layout.catalog_mark.display();
+        tracing::warn!(%file, "there is no mark: a catalogue that lost its end would not be noticed");
+    }
     check_witnesses(path, &bytes, log_id, generation, end, mark)?;
     Ok(Checked { generation, entries, end, length: bytes.len() as u64 })
 }

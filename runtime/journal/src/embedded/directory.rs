@@ -52,6 +52,15 @@ impl Layout {
             fs::create_dir_all(dir).map_err(|source| failed("create", dir, source))?;
         }
         disk.sync_dir(&self.root);
+        // A new directory's own name, too, must outlive a crash; where its parent may not be read, that is the
+        // operator's affair.
+        if !self.meta.exists()
+            && let Ok(root) = self.root.canonicalize()
+            && let Some(parent) = root.parent()
+            && File::open(parent).is_ok()
+        {
+            disk.sync_dir(parent);
+        }
         Ok(())
     }
 }

@@ -19,8 +19,11 @@ use std::{
 use crate::error::JournalError;
 
 /// How much is zeroed before each sync when a segment is allocated: small, so that a commit that waits for the same disk
-/// waits a millisecond at most.
-const ZERO_CHUNK_BYTES: usize = 1 << 20;
+/// does not wait for long.
+const ZERO_CHUNK_BYTES: usize = 256 << 10;
+
+/// Small parts of a file that is replaced are gathered up to this size before they are written.
+const REPLACE_BUFFER_BYTES: usize = 256 << 10;
 
 /// Makes a test's disk fail. The default fails never; the switches are shared by all clones.
 #[derive(Clone, Debug, Default)]
@@ -140,10 +143,16 @@ impl Disk {
         let write = || -> io::Result<File> {
             let file = File::options().create(true).truncate(true).read(true).write(true).open(&temporary)?;
             let mut offset = 0;
+            let mut buffer = Vec::new();
             for part in parts {
-                self.write_at(&file, part, offset)?;
-                offset += part.len() as u64;
+                buffer.extend_from_slice(part);
+                if buffer.len() >= REPLACE_BUFFER_BYTES {
+                    self.write_at(&file, &buffer, offset)?;
+                    offset += buffer.len() as u64;
+                    buffer.clear();
+                }
             }
+            self.write_at(&file, &buffer, offset)?;
             Ok(file)
         };
         let file = write().map_err(|source| {

@@ -49,7 +49,7 @@ impl Keeper {
         Ok(Self { slot, segment_bytes, thread: Some(thread) })
     }
 
-    /// Asks for segment `sequence` ahead of time.
+    /// Asks for segment `sequence` ahead of time; costs nothing when it was asked for already.
     pub(crate) fn prepare(&self, sequence: u64) {
         let mut slot = lock(&self.slot);
         if matches!(*slot, Slot::Empty) {

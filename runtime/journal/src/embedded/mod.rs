@@ -9,11 +9,31 @@
 //! catalog         the catalogue, with its own mark
 //! ```
 //!
-//! A commit is encoded by the owner's task, goes through the [`mailbox`] to the [`writer`]'s thread, and comes back
+//! A commit is encoded by the owner's task, goes through the `mailbox` to the `writer`'s thread, and comes back
 //! when the group that it belongs to is durable: two thread hops and one `fdatasync`. Segments are filled with zeros
-//! beforehand ([`keeper`]), so that the sync writes data only.
+//! beforehand (`keeper`), so that the sync writes data only.
 //!
-//! [`recovery`] says what is damage and what is a torn tail; [`trim`] says what may be deleted.
+//! `recovery` says what is damage and what is a torn tail; `trim` says what may be deleted.
+//!
+//! # Why segments of our own
+//!
+//! Because of what the journal must refuse. A storage engine mends what it finds: fjall 3 alone opened *silently short* on
+//! one flipped byte. Telling damage from a torn tail takes witnesses that only the log itself can keep: each batch says
+//! how far the log was durable when it was written, batches are linked by their checksums, and the mark stands outside.
+//! The rest of an engine (keys, sorting, compaction) is nothing that a log needs.
+//!
+//! The cost of a commit is the sync. Measured with a bare `pwrite` and `fdatasync` on a 2-core virtual machine with a
+//! virtio disk and ext4, median of 2,000, in microseconds:
+//!
+//! ```text
+//! bytes written                          320    16384   262144
+//! appending to a growing file            152      234      243
+//! into space of fallocate                 83      172      243
+//! into a file filled with zeros           90      116      220
+//! ```
+//!
+//! Small groups are as fast after `fallocate`; but what grows under load are the groups, so segments are filled with
+//! zeros. `benches/storage.rs` measures whole commits (1 and 256 records, and four partitions at once) beside fjall's.
 
 mod catalog;
 mod checkpoint;

@@ -56,8 +56,14 @@ impl Reader for LogReader {
             return Ok(Vec::new());
         }
         let (shared, partition, resume) = (self.shared.clone(), self.partition, self.resume);
-        let (records, resume) =
-            unblock(move || read_after(&shared, partition, resume, after, max_bytes)).await?;
+        let read = move || {
+            read_after(&shared, partition, resume, after, max_bytes).map_err(|error| {
+                // What was being read may have been deleted meanwhile: that is no damage.
+                let first = shared.partition(partition).progress().first;
+                if after.0 + 1 < first { JournalError::Cut { after, first: Position(first) } } else { error }
+            })
+        };
+        let (records, resume) = unblock(read).await?;
         self.resume = resume;
         Ok(records)
     }

@@ -55,7 +55,6 @@ pub(crate) struct Writer {
 impl Writer {
     /// Starts the thread. It ends when the mailbox is closed and empty.
     pub(crate) fn start(shared: Arc<Shared>, keeper: Keeper, end: End) -> std::io::Result<JoinHandle<()>> {
-        keeper.prepare(end.segment.sequence + 1);
         let next = shared.partitions.iter().map(|partition| partition.progress().next()).collect();
         let previous = end.previous;
         let mut writer = Self { shared, keeper, end, next, previous, buffer: Vec::new(), staged: Vec::new() };
@@ -143,7 +142,6 @@ impl Writer {
         let sequence = self.end.segment.sequence + 1;
         let wanted = self.keeper.segment_bytes().max(SEGMENT_HEADER_BYTES as u64 + frame_bytes);
         let spare = self.keeper.take(&self.shared, sequence, wanted)?;
-        self.keeper.prepare(sequence + 1);
         let base = self.end.segment.base + self.end.offset;
         let stands = self.shared.partitions.iter().map(|partition| partition.progress().stand()).collect();
         self.use_segment(spare.activate(base, stands));
@@ -256,6 +254,9 @@ impl Writer {
             self.buffer = Vec::new();
         }
         self.write_mark(durable_end);
+        if self.end.offset > self.end.segment.capacity / 2 {
+            self.keeper.prepare(self.end.segment.sequence + 1);
+        }
     }
 
     fn write_mark(&self, durable_end: u64) {
