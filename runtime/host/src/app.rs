@@ -8,7 +8,7 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use rand::RngCore;
+use rand::Rng;
 use reipaz_core::{
     ids::RunId,
     partition::{Refusal, Reply, Submit},
@@ -20,10 +20,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     catalog::{Catalog, Install},
+    clock,
     facade::{
-        Change, EventView, Facade, FacadeError, InstallPlugin, InstalledPlugin, LogQuery, LogView, PluginView,
-        PublishedWorkflow, Readiness, RunPage, RunQuery, RunView, Standing, SubmitRequest, Submitted,
-        ValidatedWorkflow, VersionView, WaitUntil, WorkflowView,
+        Change, EventView, Facade, FacadeError, InstallPlugin, InstalledPlugin, LogQuery, LogView,
+        PluginView, PublishedWorkflow, Readiness, RunPage, RunQuery, RunView, Standing, SubmitRequest,
+        Submitted, ValidatedWorkflow, VersionView, WaitUntil, WorkflowView,
     },
     history::History,
     owner::{self, Command, OwnerStatus},
@@ -99,13 +100,19 @@ impl App {
                 .map_err(|error| FacadeError::Internal(format!("an unchecked input: {error}")))?;
             version.plan.check_input(&value).map_err(FacadeError::Input)?;
         }
+        let mut random = rand::rng();
         let run = match (&request.idempotency_key, request.run_id) {
             (Some(key), _) => RunId::from_key("", &request.workflow, key),
             (None, Some(chosen)) => chosen,
-            (None, None) => RunId(uuid::Uuid::now_v7()),
+            (None, None) => {
+                let mut drawn = [0; 10];
+                random.fill_bytes(&mut drawn);
+                let millis = clock::wall().as_millis();
+                RunId(uuid::Builder::from_unix_timestamp_millis(millis, &drawn).into_uuid())
+            }
         };
         let mut seed = [0; 32];
-        rand::rng().fill_bytes(&mut seed);
+        random.fill_bytes(&mut seed);
         Ok(Box::new(Submit {
             run,
             plan: Arc::clone(&version.plan),
@@ -244,7 +251,8 @@ impl Facade for App {
     }
 
     async fn install_plugin(&self, request: InstallPlugin) -> Result<InstalledPlugin, FacadeError> {
-        let install = Install { wasm: request.wasm, grants: request.grants, standard: false };
+        let InstallPlugin { wasm, grants, replace } = request;
+        let install = Install { wasm, grants, standard: false, replace };
         self.catalog.install(&self.engine, install).await
     }
 

@@ -130,7 +130,12 @@ impl Attempts {
                 Ok(json) => AttemptResult::Output(json),
                 Err(failure) => AttemptResult::Error(failure),
             };
-            drop(this.0.outcomes.send(Input::OutputDone(OutputDone { run: ask.run, seq: ask.seq, result })).await);
+            drop(
+                this.0
+                    .outcomes
+                    .send(Input::OutputDone(OutputDone { run: ask.run, seq: ask.seq, result }))
+                    .await,
+            );
         });
     }
 

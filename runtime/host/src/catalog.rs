@@ -20,7 +20,10 @@ use reipaz_core::{
 };
 use reipaz_engine::Grants;
 
-pub(crate) use self::{plugins::Plugin, workflows::Version};
+pub(crate) use self::{
+    plugins::{Install, Plugin},
+    workflows::Version,
+};
 
 /// See the module.
 pub(crate) struct Catalog {
@@ -61,12 +64,6 @@ pub enum CatalogError {
         path: PathBuf,
         /// Why.
         source: std::io::Error,
-    },
-    /// A plugin's binary is not what its digest says.
-    #[error("{} does not have the digest in its name: restore it or install the plugin again", path.display())]
-    Corrupt {
-        /// Which file.
-        path: PathBuf,
     },
 }
 

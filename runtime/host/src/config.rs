@@ -196,8 +196,10 @@ impl Config {
             Some(path) => {
                 let text = std::fs::read_to_string(path)
                     .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-                toml::from_str(&text)
-                    .map_err(|source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) })?
+                toml::from_str(&text).map_err(|source| ConfigError::Parse {
+                    path: path.to_owned(),
+                    source: Box::new(source),
+                })?
             }
         };
         if let Some(url) = from_env("REIPAZ_CLICKHOUSE_URL") {
@@ -239,7 +241,10 @@ impl Config {
             ));
         }
         if self.limits.payload_bytes < 1024 || self.limits.payload_bytes > (16 << 20) {
-            return refuse(format!("limits.payload_bytes = {}: take 1 KiB to 16 MiB", self.limits.payload_bytes));
+            return refuse(format!(
+                "limits.payload_bytes = {}: take 1 KiB to 16 MiB",
+                self.limits.payload_bytes
+            ));
         }
         if self.clickhouse.mode == ClickHouseMode::External && self.clickhouse.url.is_none() {
             return refuse("clickhouse.mode = \"external\" needs clickhouse.url".to_owned());
@@ -249,7 +254,9 @@ impl Config {
                 return refuse(format!("secrets.{name} needs exactly one of `env` and `file`"));
             }
             if secret.hosts.is_empty() {
-                return refuse(format!("secrets.{name}.hosts is empty: name the hosts that it may be sent to"));
+                return refuse(format!(
+                    "secrets.{name}.hosts is empty: name the hosts that it may be sent to"
+                ));
             }
         }
         Ok(())

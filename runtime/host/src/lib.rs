@@ -4,5 +4,17 @@
 #![warn(missing_docs)]
 
 pub mod api;
+mod app;
+mod attempts;
+mod catalog;
 pub mod cli;
+mod clock;
+pub mod config;
 pub mod facade;
+mod history;
+mod metrics;
+mod owner;
+mod secrets;
+pub mod serve;
+mod sink;
+mod view;

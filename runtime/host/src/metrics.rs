@@ -21,8 +21,10 @@ impl Metrics {
         static RECORDER: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
         let handle = RECORDER.get_or_init(|| {
             // Latencies of an API call, from a memory lookup to a full long poll.
-            let buckets = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0];
-            let built = PrometheusBuilder::new().set_buckets(&buckets).and_then(PrometheusBuilder::install_recorder);
+            let buckets =
+                [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0];
+            let built =
+                PrometheusBuilder::new().set_buckets(&buckets).and_then(PrometheusBuilder::install_recorder);
             built.inspect_err(|error| tracing::warn!(%error, "no metrics recorder")).ok()
         });
         Self { handle: handle.clone(), app, journal }
@@ -57,19 +59,22 @@ impl Metrics {
     fn read_journal(&self) {
         let stats = self.journal.stats();
         metrics::counter!("reipaz_journal_fsyncs_total").absolute(stats.fsyncs);
-        metrics::counter!("reipaz_journal_commits_total").absolute(stats.commits);
+        metrics::counter!("reipaz_journal_batches_total").absolute(stats.batches);
         metrics::counter!("reipaz_journal_records_total").absolute(stats.records);
         metrics::counter!("reipaz_journal_bytes_total").absolute(stats.bytes);
+        metrics::gauge!("reipaz_journal_log_bytes").set(stats.log_bytes as f64);
+        metrics::gauge!("reipaz_journal_commit_p99_seconds")
+            .set(stats.commit_latency.quantile_us(0.99) as f64 / 1e6);
     }
 
     fn read_engine(&self) {
         let stats = self.app.engine.stats();
         metrics::counter!("reipaz_attempts_total").absolute(stats.attempts);
-        metrics::counter!("reipaz_attempts_cpu_microseconds_total").absolute(stats.cpu_us);
-        metrics::counter!("reipaz_attempts_wall_microseconds_total").absolute(stats.wall_us);
+        metrics::counter!("reipaz_guest_cpu_microseconds_total").absolute(stats.cpu_us);
         metrics::counter!("reipaz_evaluations_total").absolute(stats.evaluations);
-        metrics::gauge!("reipaz_attempts_running").set(stats.running as f64);
-        metrics::gauge!("reipaz_attempts_queued").set(stats.queued as f64);
+        metrics::counter!("reipaz_compilations_total").absolute(stats.compilations);
+        metrics::gauge!("reipaz_attempt_permits_free").set(stats.permits_free as f64);
+        metrics::gauge!("reipaz_plugins_loaded").set(stats.plugins as f64);
     }
 }
 

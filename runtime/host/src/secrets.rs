@@ -32,11 +32,16 @@ impl SecretStore {
         for (name, secret) in config {
             let value = match (&secret.env, &secret.file) {
                 (Some(variable), _) => std::env::var(variable).map_err(|_| {
-                    ConfigError::Invalid(format!("secrets.{name}: the environment variable {variable} is not set"))
+                    ConfigError::Invalid(format!(
+                        "secrets.{name}: the environment variable {variable} is not set"
+                    ))
                 })?,
                 (None, Some(file)) => std::fs::read_to_string(file)
                     .map_err(|error| {
-                        ConfigError::Invalid(format!("secrets.{name}: cannot read {}: {error}", file.display()))
+                        ConfigError::Invalid(format!(
+                            "secrets.{name}: cannot read {}: {error}",
+                            file.display()
+                        ))
                     })?
                     .trim_end_matches(['\n', '\r'])
                     .to_owned(),
@@ -62,10 +67,6 @@ impl SecretStore {
         })
     }
 
-    /// Whether there is one of that name.
-    pub(crate) fn has(&self, name: &str) -> bool {
-        self.by_name.contains_key(name)
-    }
 }
 
 struct Declared {

@@ -8,7 +8,7 @@ use std::{net::SocketAddr, path::Path, sync::Arc};
 
 use reipaz_core::partition::PartitionConfig;
 use reipaz_engine::{Engine, EngineConfig};
-use reipaz_journal::{Deliveries, Embedded, EmbeddedConfig, Intake, Journal};
+use reipaz_journal::{Embedded, EmbeddedConfig};
 use reipaz_store::{Store, StoreConfig, Target};
 use tokio::{
     net::TcpListener,
@@ -90,7 +90,9 @@ pub enum HostError {
 
 fn port_hint(error: &std::io::Error) -> &'static str {
     match error.kind() {
-        std::io::ErrorKind::AddrInUse => "; another process has it: stop that, or choose another with --listen",
+        std::io::ErrorKind::AddrInUse => {
+            "; another process has it: stop that, or choose another with --listen"
+        }
         std::io::ErrorKind::PermissionDenied => "; ports below 1024 need privileges: choose a higher one",
         _ => "",
     }
@@ -124,16 +126,12 @@ impl Host {
         let paths = config.paths();
         make_private_dir(&config.data_dir)?;
 
-        let embedded = Embedded::open(EmbeddedConfig {
-            dir: paths.journal.clone(),
-            partitions: config.partitions,
-            ..EmbeddedConfig::default()
-        })
-        .await?;
+        let embedded = Embedded::open(EmbeddedConfig::new(&paths.journal, config.partitions)).await?;
         let journal = embedded.journal();
         let (intake, deliveries) = embedded.intake::<Command>(config.limits.queued_commands);
 
-        let engine = Engine::new(engine_config(&config)).map_err(|error| HostError::Engine(error.to_string()))?;
+        let engine =
+            Engine::new(engine_config(&config)).map_err(|error| HostError::Engine(error.to_string()))?;
         let configured =
             config.plugins.iter().map(|(name, plugin)| (name.clone(), plugin.grants.clone())).collect();
         let catalog = Arc::new(Catalog::open(embedded.catalog(), paths.plugins.clone(), configured)?);
@@ -224,7 +222,18 @@ impl Host {
         let router = api::router(facade, settings, Arc::new(move || metrics.render()));
         api_tasks.spawn(api::serve(listener, router, stop_api.clone()));
         tracing::info!(%address, data_dir = %config.data_dir.display(), "listening");
-        Ok(Self { address, app, draining, stop_owners, stop_sink, stop_api, owners, sink, api: api_tasks, store })
+        Ok(Self {
+            address,
+            app,
+            draining,
+            stop_owners,
+            stop_sink,
+            stop_api,
+            owners,
+            sink,
+            api: api_tasks,
+            store,
+        })
     }
 
     /// Where the API listens.
@@ -332,7 +341,12 @@ async fn install_standard_plugins(catalog: &Catalog, engine: &Engine) -> Result<
         }
         let grants = (bundled.name == "http_request")
             .then(|| [("http".to_owned(), HTTP_REQUEST_GRANTS.map(ToOwned::to_owned).to_vec())].into());
-        let install = Install { wasm: bytes::Bytes::from_static(bundled.bytes), grants, standard: true };
+        let install = Install {
+            wasm: bytes::Bytes::from_static(bundled.bytes),
+            grants,
+            standard: true,
+            replace: false,
+        };
         let began = std::time::Instant::now();
         let installed = catalog
             .install(engine, install)

@@ -91,11 +91,11 @@ impl Sink {
             let stopping = stop.is_cancelled();
             if catalog_changes.has_changed().unwrap_or(false) {
                 catalog_changes.mark_unchanged();
-                self.store_catalog(&stop).await;
+                store_catalog(&self.store, &self.catalog, &stop).await;
             }
             let (batch, more) = self.read_batch().await?;
             if !batch.is_empty() {
-                if !self.store_batch(batch, &stop).await {
+                if !store_batch(&self.store, batch, &stop).await {
                     return Ok(());
                 }
                 self.note_stored();
@@ -124,59 +124,6 @@ impl Sink {
         Ok((batch, more))
     }
 
-    /// Until ClickHouse has it. False: the host stops and ClickHouse does not take it in time.
-    async fn store_batch(&self, batch: RowBatch, stop: &CancellationToken) -> bool {
-        let mut failing_since: Option<Instant> = None;
-        let mut stopping_since: Option<Instant> = None;
-        loop {
-            match self.store.insert(&batch).await {
-                Ok(()) => {
-                    if let Some(since) = failing_since {
-                        let outage_ms = since.elapsed().as_millis() as u64;
-                        tracing::info!(outage_ms, "ClickHouse takes rows again");
-                    }
-                    return true;
-                }
-                Err(error) if failing_since.is_none() => {
-                    failing_since = Some(Instant::now());
-                    tracing::warn!(%error, "rows are not stored; runs go on, and rows follow when ClickHouse is back");
-                }
-                Err(error) => tracing::debug!(%error, "rows are not stored"),
-            }
-            if stop.is_cancelled() {
-                let since = *stopping_since.get_or_insert_with(Instant::now);
-                if since.elapsed() > LAST_INSERT_WITHIN {
-                    return false;
-                }
-                tokio::time::sleep(PAUSE_AFTER_FAILURE / 4).await;
-            } else {
-                tokio::select! {
-                    () = self.store.ready_again(PAUSE_AFTER_FAILURE) => {}
-                    () = stop.cancelled() => {}
-                }
-            }
-        }
-    }
-
-    async fn store_catalog(&self, stop: &CancellationToken) {
-        let mut batch = RowBatch::default();
-        for version in self.catalog.all_versions() {
-            batch.workflow(&version.name, version.version, &version.digest, &version.canonical, version.created_at);
-        }
-        for plugin in self.catalog.all_plugins() {
-            batch.plugin(
-                plugin.name(),
-                plugin.version(),
-                &plugin.digest(),
-                plugin.summary(),
-                plugin.installed_at(),
-            );
-        }
-        if !batch.is_empty() {
-            self.store_batch(batch, stop).await;
-        }
-    }
-
     fn note_stored(&self) {
         let positions: BTreeMap<u32, u64> =
             self.lanes.iter().map(|lane| (lane.partition, lane.read.0)).collect();
@@ -194,6 +141,66 @@ impl Sink {
         let mut waits: FuturesUnordered<_> =
             self.lanes.iter_mut().map(|lane| lane.reader.wait_beyond(lane.read)).collect();
         waits.next().await;
+    }
+}
+
+/// Until ClickHouse has it. False: the host stops and ClickHouse does not take it in time.
+async fn store_batch(store: &Store, batch: RowBatch, stop: &CancellationToken) -> bool {
+    let mut failing_since: Option<Instant> = None;
+    let mut stopping_since: Option<Instant> = None;
+    loop {
+        match store.insert(&batch).await {
+            Ok(()) => {
+                if let Some(since) = failing_since {
+                    let outage_ms = since.elapsed().as_millis() as u64;
+                    tracing::info!(outage_ms, "ClickHouse takes rows again");
+                }
+                return true;
+            }
+            Err(error) if failing_since.is_none() => {
+                failing_since = Some(Instant::now());
+                tracing::warn!(%error, "rows are not stored; runs go on, and rows follow when ClickHouse is back");
+            }
+            Err(error) => tracing::debug!(%error, "rows are not stored"),
+        }
+        if stop.is_cancelled() {
+            let since = *stopping_since.get_or_insert_with(Instant::now);
+            if since.elapsed() > LAST_INSERT_WITHIN {
+                return false;
+            }
+            tokio::time::sleep(PAUSE_AFTER_FAILURE / 4).await;
+        } else {
+            tokio::select! {
+                () = store.ready_again(PAUSE_AFTER_FAILURE) => {}
+                () = stop.cancelled() => {}
+            }
+        }
+    }
+}
+
+/// All of it: there is little, and rows that are there already replace themselves.
+async fn store_catalog(store: &Store, catalog: &Catalog, stop: &CancellationToken) {
+    let mut batch = RowBatch::default();
+    for version in catalog.all_versions() {
+        batch.workflow(
+            &version.name,
+            version.version,
+            &version.digest,
+            &version.canonical,
+            version.created_at,
+        );
+    }
+    for plugin in catalog.all_plugins() {
+        batch.plugin(
+            plugin.name(),
+            plugin.version(),
+            &plugin.digest(),
+            plugin.summary(),
+            plugin.installed_at(),
+        );
+    }
+    if !batch.is_empty() {
+        store_batch(store, batch, stop).await;
     }
 }
 

@@ -5,6 +5,7 @@ use std::{
     io::Write,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -13,13 +14,16 @@ use reipaz_core::{
     ids::Digest,
     time::Timestamp,
 };
-use reipaz_engine::{Engine, Grants};
+use reipaz_engine::{Engine, Grants, InstallError, NotAStep};
 
-use super::{Catalog, CatalogError, records::PluginRecord, workflows::journal_error};
+use super::{Catalog, records::PluginRecord, workflows::journal_error};
 use crate::{
     clock,
     facade::{FacadeError, InstalledPlugin, PluginView, WantedGrant},
 };
+
+/// What a client is told to wait when the host is stopping.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// How many near names an error offers.
 const NEAR: usize = 5;
@@ -46,7 +50,8 @@ impl Plugin {
         // The configuration's word about a plugin replaces what was given at installation: it is what the operator
         // reads when asking what a plugin may do.
         let granted = configured.get(&record.name).unwrap_or(&record.grants).clone();
-        let effective = Grants::parse(&granted).map_err(|error| format!("plugin {}: {error}", record.name))?;
+        let effective =
+            Grants::parse(&granted).map_err(|error| format!("plugin {}: {error}", record.name))?;
         Ok(Self {
             number,
             digest: record.digest,
@@ -90,6 +95,8 @@ pub(crate) struct Install {
     pub(crate) grants: Option<BTreeMap<String, Vec<String>>>,
     /// It comes with the host.
     pub(crate) standard: bool,
+    /// It may take the place of the same version with other content.
+    pub(crate) replace: bool,
 }
 
 impl Catalog {
@@ -110,7 +117,8 @@ impl Catalog {
         let manifest = installed.manifest;
         let digest = Digest(installed.digest);
         let known = self.newest_or(&manifest.name, Some(&manifest.version));
-        if let Some(known) = known.as_ref().filter(|known| known.digest != digest && !known.record.standard) {
+        let may_replace = |known: &Plugin| install.replace || known.record.standard;
+        if let Some(known) = known.as_ref().filter(|known| known.digest != digest && !may_replace(known)) {
             return Err(FacadeError::PluginExists {
                 name: known.record.name.clone(),
                 version: known.record.version.clone(),
@@ -191,18 +199,8 @@ impl Catalog {
             return Ok(());
         }
         let path = self.binary(digest);
-        let wanted = *digest;
-        let source = async move || {
-            let bytes = tokio::fs::read(&path)
-                .await
-                .map_err(|source| CatalogError::Binary { path: path.clone(), source })?;
-            if Digest::of(&bytes) == wanted { Ok(Bytes::from(bytes)) } else { Err(CatalogError::Corrupt { path }) }
-        };
-        let load = async {
-            let bytes = source().await.map_err(|error| error.to_string())?;
-            engine.load(digest.0, bytes).await.map_err(|error| error.to_string())
-        };
-        load.await.map_err(|message| Failure::new(ErrorClass::Transient, "plugin_not_loaded", message))
+        let loaded = engine.load(digest.0, move || std::fs::read(&path).map(Bytes::from)).await;
+        loaded.map_err(|error| Failure::new(ErrorClass::Transient, "plugin_not_loaded", error.to_string()))
     }
 
     /// Has the engine load what is installed, so that the first run of a plugin finds it ready. What does not load is
@@ -244,9 +242,11 @@ impl Catalog {
 
     fn plugin_view(&self, engine: &Engine, plugin: &Plugin) -> PluginView {
         let record = &plugin.record;
-        let versions = self.read().plugins.get(&record.name).map(|versions| {
-            versions.keys().rev().map(ToString::to_string).collect()
-        });
+        let versions = self
+            .read()
+            .plugins
+            .get(&record.name)
+            .map(|versions| versions.keys().rev().map(ToString::to_string).collect());
         PluginView {
             name: record.name.clone(),
             version: record.version.clone(),
@@ -272,18 +272,35 @@ impl Catalog {
 
 /// Names that resemble `name`, best first.
 pub(super) fn near<'a>(name: &str, known: impl Iterator<Item = &'a String>) -> Vec<String> {
-    let mut scored: Vec<(f64, &String)> =
-        known.map(|known| (strsim::jaro_winkler(name, known), known)).filter(|(score, _)| *score > 0.7).collect();
+    let mut scored: Vec<(f64, &String)> = known
+        .map(|known| (strsim::jaro_winkler(name, known), known))
+        .filter(|(score, _)| *score > 0.7)
+        .collect();
     scored.sort_by(|a, b| b.0.total_cmp(&a.0));
     scored.into_iter().take(NEAR).map(|(_, known)| known.clone()).collect()
 }
 
-fn refused(error: reipaz_engine::InstallError) -> FacadeError {
-    FacadeError::PluginRefused {
-        code: error.code().to_owned(),
-        message: error.to_string(),
-        hint: error.hint().map(ToOwned::to_owned),
-    }
+fn refused(error: InstallError) -> FacadeError {
+    let code = match &error {
+        InstallError::NotAStep(NotAStep::TooLarge { .. }) => "too_large",
+        InstallError::NotAStep(NotAStep::NotWasm(_)) => "not_wasm",
+        InstallError::NotAStep(NotAStep::CoreModule) => "core_module",
+        InstallError::NotAStep(NotAStep::NoHandler(_)) => "missing_export",
+        InstallError::NotAStep(NotAStep::OtherVersion { .. }) => "other_version",
+        InstallError::NotAStep(NotAStep::UnknownImports(_)) => "unknown_import",
+        InstallError::Compile(_) => "does_not_compile",
+        InstallError::Misfit(_) => "does_not_link",
+        InstallError::Describe(_) => "describe_failed",
+        InstallError::Manifest(_) => "bad_manifest",
+        InstallError::Cache(source) if source.kind() == std::io::ErrorKind::StorageFull => {
+            return FacadeError::StorageFull;
+        }
+        InstallError::Cache(_) => return FacadeError::Internal(error.to_string()),
+        InstallError::Stopping => {
+            return FacadeError::NotReady { why: error.to_string(), retry_after: RETRY_AFTER };
+        }
+    };
+    FacadeError::PluginRefused { code: code.to_owned(), message: error.to_string(), hint: None }
 }
 
 /// Whole or not at all: a temporary file, made durable, then renamed.

@@ -73,7 +73,13 @@ impl Catalog {
         let known = self.version_by_digest(&name, &digest);
         if let Some(known) = known.as_ref().filter(|known| checked.ui.is_none() || known.ui == checked.ui) {
             let version = known.version;
-            return Ok(PublishedWorkflow { name, version, digest, created: false, warnings: checked.warnings });
+            return Ok(PublishedWorkflow {
+                name,
+                version,
+                digest,
+                created: false,
+                warnings: checked.warnings,
+            });
         }
         let next = {
             let state = self.read();

@@ -38,7 +38,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::command::{Command, Submitted};
-use self::{gate::Gate, waiters::{Waiter, Waiters}};
+use self::{
+    gate::Gate,
+    waiters::{Waiter, Waiters},
+};
 use crate::{attempts::Attempts, clock::PartitionClock, view};
 
 /// See the module.
@@ -151,8 +154,7 @@ impl Owner {
         let mut core = Partition::new(parts.config.clone());
         let mut events = 0_u64;
         let mut replay = |position: u64, bytes: &Bytes| -> Result<(), OwnerError> {
-            let refuse =
-                |reason: String| OwnerError::Replay { partition: parts.partition, position, reason };
+            let refuse = |reason: String| OwnerError::Replay { partition: parts.partition, position, reason };
             let event = codec::decode(bytes).map_err(|error| refuse(error.to_string()))?;
             events += 1;
             core.replay(Arc::new(event)).map_err(|error| refuse(error.to_string()))
@@ -208,11 +210,8 @@ impl Owner {
         loop {
             self.start_checkpoint().await;
             self.start_commit();
-            let next_tick = self
-                .core
-                .next_timer()
-                .map_or(TICK_AT_LEAST, |due| self.clock.until(due))
-                .min(TICK_AT_LEAST);
+            let next_tick =
+                self.core.next_timer().map_or(TICK_AT_LEAST, |due| self.clock.until(due)).min(TICK_AT_LEAST);
             tokio::select! {
                 biased;
                 (log, job) = in_flight(&mut self.in_flight) => self.log_is_free(log, job)?,
@@ -259,7 +258,11 @@ impl Owner {
             Arrived::Command(command) => self.command(command),
             // No message kind exists yet; one from a newer version is not ours to guess at.
             Arrived::Message(bytes) => {
-                tracing::error!(partition = self.parts.partition, bytes = bytes.len(), "unknown message ignored");
+                tracing::error!(
+                    partition = self.parts.partition,
+                    bytes = bytes.len(),
+                    "unknown message ignored"
+                );
             }
         }
     }
@@ -550,4 +553,3 @@ async fn in_flight(job: &mut Option<InFlight>) -> (Box<dyn PartitionLog>, LogJob
         None => std::future::pending().await,
     }
 }
-

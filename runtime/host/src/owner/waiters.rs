@@ -41,7 +41,10 @@ impl Waiter {
         match self {
             Self::Standing(_, answer) => {
                 let standing = view::standing(run);
-                Box::new(move || drop(answer.send(Some(standing))))
+                Box::new(move || {
+                    // Whoever waited may have gone.
+                    let _ = answer.send(Some(standing));
+                })
             }
             Self::Submitted { existing, answer } => {
                 let run = Box::new(view::run_view(run));

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use axum::body::Body;
+use futures_util::StreamExt;
 use http::Method;
 use reipaz_core::{document::Diagnostic, ids::RunId, partition::RunStatus};
 use serde_json::json;
@@ -143,7 +144,7 @@ async fn a_body_over_its_limit_is_refused_announced_or_not() {
     let announced =
         api.send(Method::POST, RUNS, &[json, ("content-length", "99999999")], Body::empty()).await;
     assert_eq!(announced.problem().0, 413);
-    let pieces = futures_util::stream::repeat(Ok::<_, std::io::Error>("x".repeat(1 << 16)));
+    let pieces = futures_util::stream::repeat("x".repeat(1 << 16)).map(Ok::<_, std::convert::Infallible>);
     let endless = api.send(Method::POST, RUNS, &[json], Body::from_stream(pieces)).await;
     assert_eq!(endless.problem().0, 413);
     let yaml = [("content-type", "application/yaml")];
