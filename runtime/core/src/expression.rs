@@ -5,7 +5,7 @@
 //! `$steps` is `{"output": ..., "status": "completed", "error": null}`.
 //!
 //! Which steps an expression reads must be known before it runs: the references are the workflow's edges. So
-//! parsing walks the grammar ([`references`]) and refuses what it cannot follow, such as `$steps[$name]`.
+//! parsing walks the grammar (`references.rs`) and refuses what it cannot follow, such as `$steps[$name]`.
 
 pub mod evaluate;
 mod grammar;

@@ -149,6 +149,11 @@ impl<'s> Report<'s> {
         &self.source
     }
 
+    /// Whether no further mistake would be told.
+    pub(crate) fn is_full(&self) -> bool {
+        self.mistakes.len() >= MAX_DIAGNOSTICS
+    }
+
     pub(crate) fn mistake(&mut self, place: &Place, code: &'static str, message: impl Into<String>) {
         self.add(place, code, message.into(), None);
     }

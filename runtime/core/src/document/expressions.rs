@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::{
-    diagnostic::{Place, Report, code},
+    diagnostic::{MAX_DIAGNOSTICS, Place, Report, code},
     read::{At, wrong_type},
     tree::Kind,
 };
@@ -20,14 +20,38 @@ pub(crate) struct Reads {
     pub(crate) secrets: Vec<(Arc<str>, Place)>,
 }
 
+/// A step or a secret that some expression of a string names: where, in bytes from the string's start.
+struct Named {
+    offset: usize,
+    name: Arc<str>,
+    is_secret: bool,
+}
+
 impl Reads {
-    fn add(&mut self, at: &At<'_>, expression: &Expression, start: usize, report: &Report<'_>) {
-        let place = |reference: &Reference| {
-            let span = at.node.locate(report.source(), start + reference.offset, reference.name.len());
-            (Arc::clone(&reference.name), at.place.at(span))
-        };
-        self.steps.extend(expression.steps.iter().map(place));
-        self.secrets.extend(expression.secrets.iter().map(place));
+    /// Adds what the expressions of one string name. `starts` are the places of their sources in it.
+    fn add<'e>(
+        &mut self,
+        at: &At<'_>,
+        expressions: impl Iterator<Item = (usize, &'e Expression)>,
+        report: &Report<'_>,
+    ) {
+        let mut found = Vec::new();
+        for (start, expression) in expressions {
+            let named = |reference: &Reference, is_secret| Named {
+                offset: start + reference.offset,
+                name: Arc::clone(&reference.name),
+                is_secret,
+            };
+            found.extend(expression.steps.iter().map(|reference| named(reference, false)));
+            found.extend(expression.secrets.iter().map(|reference| named(reference, true)));
+        }
+        found.sort_by_key(|named| named.offset);
+        let spans =
+            at.node.locate(report.source(), found.iter().map(|named| (named.offset, named.name.len())));
+        for (named, span) in found.into_iter().zip(spans) {
+            let list = if named.is_secret { &mut self.secrets } else { &mut self.steps };
+            list.push((named.name, at.place.at(span)));
+        }
     }
 }
 
@@ -36,14 +60,13 @@ pub(super) fn template(at: &At<'_>, reads: &mut Reads, report: &mut Report<'_>) 
     match &at.node.kind {
         Kind::String(text, _) => match Template::parse_text(text) {
             Ok((template, starts)) => {
-                let mut starts = starts.into_iter();
-                template.visit(&mut |expression| {
-                    reads.add(at, expression, starts.next().unwrap_or_default(), report);
-                });
+                let mut expressions = Vec::new();
+                template.visit(&mut |expression| expressions.push(expression));
+                reads.add(at, starts.into_iter().zip(expressions), report);
                 template
             }
             Err(errors) => {
-                errors.into_iter().for_each(|error| tell(at, text, error, report));
+                tell(at, text, errors, report);
                 // Something that is an expression, so that no schema is held against it.
                 Template::Whole(null())
             }
@@ -91,11 +114,11 @@ pub(super) fn condition(at: &At<'_>, reads: &mut Reads, report: &mut Report<'_>)
     }
     match Expression::parse_all(text) {
         Ok(expression) => {
-            reads.add(at, &expression, 0, report);
+            reads.add(at, std::iter::once((0, &expression)), report);
             Condition::Holds(expression)
         }
         Err(errors) => {
-            errors.into_iter().for_each(|error| tell(at, text, error, report));
+            tell(at, text, errors, report);
             Condition::Succeeded
         }
     }
@@ -110,21 +133,27 @@ fn null() -> Expression {
     }
 }
 
-/// Points at the word of the string that is wrong.
-fn tell(at: &At<'_>, text: &str, error: ExpressionError, report: &mut Report<'_>) {
-    let code = match error.kind {
-        ExpressionErrorKind::Syntax => code::EXPRESSION_SYNTAX,
-        ExpressionErrorKind::TooLong => code::EXPRESSION_TOO_LONG,
-        ExpressionErrorKind::Computed => code::COMPUTED_REFERENCE,
-        ExpressionErrorKind::Unknown => code::UNKNOWN_NAME,
-        ExpressionErrorKind::NotSupportedYet => code::NOT_SUPPORTED_YET,
+/// Reports an expression's mistakes, each with the word of the string that is wrong.
+fn tell(at: &At<'_>, text: &str, mut errors: Vec<ExpressionError>, report: &mut Report<'_>) {
+    let length = |error: &ExpressionError| {
+        let rest = text.get(error.offset..).unwrap_or_default();
+        let word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '$' | '@');
+        match rest.find(|c| !word(c)).unwrap_or(rest.len()) {
+            0 => rest.chars().next().map_or(0, char::len_utf8),
+            length => length,
+        }
     };
-    let rest = text.get(error.offset..).unwrap_or_default();
-    let word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '$' | '@');
-    let length = match rest.find(|c| !word(c)).unwrap_or(rest.len()) {
-        0 => rest.chars().next().map_or(0, char::len_utf8),
-        length => length,
-    };
-    let span = at.node.locate(report.source(), error.offset, length);
-    report.hinted(&at.place.at(span), code, error.message, error.hint);
+    errors.truncate(MAX_DIAGNOSTICS);
+    errors.sort_by_key(|error| error.offset);
+    let spans = at.node.locate(report.source(), errors.iter().map(|error| (error.offset, length(error))));
+    for (error, span) in errors.into_iter().zip(spans) {
+        let code = match error.kind {
+            ExpressionErrorKind::Syntax => code::EXPRESSION_SYNTAX,
+            ExpressionErrorKind::TooLong => code::EXPRESSION_TOO_LONG,
+            ExpressionErrorKind::Computed => code::COMPUTED_REFERENCE,
+            ExpressionErrorKind::Unknown => code::UNKNOWN_NAME,
+            ExpressionErrorKind::NotSupportedYet => code::NOT_SUPPORTED_YET,
+        };
+        report.hinted(&at.place.at(span), code, error.message, error.hint);
+    }
 }

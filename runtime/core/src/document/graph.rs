@@ -28,7 +28,7 @@ pub(crate) fn resolve(draft: &Draft<'_>, report: &mut Report<'_>) -> Graph {
         draft.steps.iter().enumerate().map(|(index, step)| (&*step.name, index)).collect();
     let find = |name: &str, place: &Place, report: &mut Report<'_>| {
         let found = names.get(name).copied();
-        if found.is_none() {
+        if found.is_none() && !report.is_full() {
             let mut known: Vec<&str> = names.keys().copied().collect();
             known.sort_unstable();
             let hint = match hint::nearest(name, known.iter().copied()) {
@@ -114,7 +114,7 @@ fn order(draft: &Draft<'_>, upstream: &[BTreeSet<usize>]) -> Vec<usize> {
 fn cycles(draft: &Draft<'_>, edges: &[BTreeMap<usize, Place>], ordered: &[usize], report: &mut Report<'_>) {
     let mut done: BTreeSet<usize> = ordered.iter().copied().collect();
     for start in 0..edges.len() {
-        if done.contains(&start) {
+        if done.contains(&start) || report.is_full() {
             continue;
         }
         let Some(cycle) = shortest_cycle(start, edges) else { continue };

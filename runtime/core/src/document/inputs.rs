@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use jsonschema::{Validator, error::ValidationErrorKind};
+use jsonschema::error::ValidationErrorKind;
 use serde_json::Value;
 
 use super::{
@@ -11,26 +11,12 @@ use super::{
     draft::StepDraft,
     hint,
     read::At,
-    schema,
+    schema::{Schema, shorten},
 };
 use crate::expression::Template;
 
 /// No step is told more mistakes of its `with`.
 const MAX_MISTAKES: usize = 20;
-
-/// A plugin's input schema, ready for use.
-pub(super) struct InputSchema {
-    schema: Value,
-    validator: Validator,
-}
-
-impl InputSchema {
-    /// `None` for what is no schema: that is the plugin's mistake, told where it is installed.
-    pub(super) fn new(schema: Value) -> Option<Self> {
-        let validator = schema::compile(&schema).ok()?;
-        Some(Self { schema, validator })
-    }
-}
 
 /// A template with something in the place of each expression, and where that is.
 #[derive(Default)]
@@ -104,12 +90,13 @@ impl Sample {
 }
 
 /// Reports what in a step's `with` the schema refuses for certain.
-pub(super) fn check(input: &InputSchema, step: &StepDraft<'_>, report: &mut Report<'_>) {
+pub(super) fn check(schema: &Schema, step: &StepDraft<'_>, report: &mut Report<'_>) {
     let mut sample = Sample::default();
     let instance = sample.of(&step.with, "");
-    let errors: Vec<_> = input
-        .validator
-        .iter_errors(&instance)
+    let errors: Vec<_> = schema
+        .mistakes(&instance)
+        .into_iter()
+        .flatten()
         .filter(|error| {
             let keyword_path = error.evaluation_path().to_string();
             sample.is_certain(&error.instance_path().to_string(), &keyword_path, error.kind())
@@ -123,7 +110,7 @@ pub(super) fn check(input: &InputSchema, step: &StepDraft<'_>, report: &mut Repo
         let uses = step.uses.as_ref().map_or("the plugin", |(uses, _)| uses.as_str());
         match error.kind() {
             ValidationErrorKind::AdditionalProperties { unexpected } => {
-                let known = siblings(&input.schema, &error.schema_path().to_string());
+                let known = schema.siblings(&error.schema_path().to_string());
                 for key in unexpected {
                     let place =
                         at.as_ref().and_then(|at| key_place(at, key)).unwrap_or_else(|| place.clone());
@@ -137,7 +124,7 @@ pub(super) fn check(input: &InputSchema, step: &StepDraft<'_>, report: &mut Repo
                 report.mistake(place, code::INPUT_REFUSED, format!("`{uses}` needs `{property}`"));
             }
             _ => {
-                let message = format!("`{uses}` refuses this: {}", schema::shorten(&error.to_string()));
+                let message = format!("`{uses}` refuses this: {}", shorten(&error.to_string()));
                 report.mistake(place, code::INPUT_REFUSED, message);
             }
         }
@@ -147,13 +134,4 @@ pub(super) fn check(input: &InputSchema, step: &StepDraft<'_>, report: &mut Repo
 fn key_place(at: &At<'_>, key: &str) -> Option<super::diagnostic::Place> {
     let field = at.node.field(key)?;
     Some(at.place.child(key, field.key_span))
-}
-
-/// The names of the properties that a schema has beside the keyword at `path`.
-fn siblings<'s>(schema: &'s Value, path: &str) -> Vec<&'s str> {
-    let parent = path.rsplit_once('/').map_or("", |(parent, _)| parent);
-    let properties = schema.pointer(parent).and_then(|schema| schema.get("properties"));
-    properties
-        .and_then(Value::as_object)
-        .map_or_else(Vec::new, |known| known.keys().map(String::as_str).collect())
 }

@@ -74,7 +74,7 @@ pub fn check(text: &str, plugins: &dyn Plugins) -> Result<Checked, Vec<Diagnosti
     resolve(&draft, &mut report);
     check_secrets(&draft, &mut report);
     if let Some((schema, place)) = &draft.input
-        && let Err((pointer, message)) = schema::check(schema)
+        && let Err((pointer, message)) = schema::Schema::compile(schema)
     {
         let node = root.field("input").map(|field| field.value.nearest(&pointer));
         let span = node.filter(|_| !pointer.is_empty()).map_or(place.span, |node| node.span);

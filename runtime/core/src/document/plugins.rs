@@ -45,7 +45,7 @@ pub(super) fn resolve(
     report: &mut Report<'_>,
 ) -> BTreeMap<String, PluginPin> {
     let mut pins = BTreeMap::new();
-    let mut resolved: BTreeMap<&str, Option<Option<inputs::InputSchema>>> = BTreeMap::new();
+    let mut resolved: BTreeMap<&str, Option<Option<schema::Schema>>> = BTreeMap::new();
     for step in &draft.steps {
         let Some((uses, place)) = &step.uses else { continue };
         if !is_uses(uses) {
@@ -62,7 +62,8 @@ pub(super) fn resolve(
             Ok(known) => {
                 check_retry(&known.pin, place, report);
                 pins.insert(uses.clone(), known.pin);
-                Some(known.input_schema.and_then(inputs::InputSchema::new))
+                // What is no schema is the plugin's mistake, told where it is installed.
+                Some(known.input_schema.and_then(|schema| schema::Schema::compile(&schema).ok()))
             }
             Err(UnknownPlugin { known }) => {
                 let name = uses.split('@').next().unwrap_or(uses);

@@ -146,56 +146,78 @@ impl Node {
         node
     }
 
-    /// Where `length` bytes at `offset` of this string stand in the text; the whole string where that cannot be told.
-    pub(crate) fn locate(&self, source: &Source<'_>, offset: usize, length: usize) -> Span {
-        let Kind::String(text, style) = &self.kind else { return self.span };
-        let Some(raw) = source.text.get(self.span.start..self.span.end) else { return self.span };
-        let found = align(raw, text, *style, offset).zip(align(raw, text, *style, offset + length));
-        match found {
-            Some((start, end)) => {
-                Span { start: self.span.start + start, end: self.span.start + end.max(start) }
-            }
-            None => self.span,
-        }
+    /// Where parts of this string, each `(offset, length)` in bytes, stand in the text; the whole string where that
+    /// cannot be told. The parts are in ascending order: one walk over the string finds them all.
+    pub(crate) fn locate(
+        &self,
+        source: &Source<'_>,
+        parts: impl Iterator<Item = (usize, usize)>,
+    ) -> Vec<Span> {
+        let raw = source.text.get(self.span.start..self.span.end);
+        let (Kind::String(text, style), Some(raw)) = (&self.kind, raw) else {
+            return parts.map(|_| self.span).collect();
+        };
+        let mut walk = Alignment::new(raw.as_bytes(), text.as_bytes(), *style);
+        let mut place = |(offset, length): (usize, usize)| {
+            let start = walk.as_mut()?.reach(offset)?;
+            let end = walk.clone()?.reach(offset + length)?;
+            Some(Span { start: self.span.start + start, end: self.span.start + end })
+        };
+        parts.map(|part| place(part).unwrap_or(self.span)).collect()
     }
 }
 
-/// Walks a string's text and what it stands for side by side until `offset` of the latter; white space may differ
-/// (YAML folds and strips it). `None` where they do not fit.
-fn align(raw: &str, text: &str, style: Style, offset: usize) -> Option<usize> {
-    let (raw, text) = (raw.as_bytes(), text.as_bytes());
-    let white = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_whitespace);
-    let mut at = match style {
-        Style::Plain => 0,
-        Style::Single | Style::Double => 1,
-        // With an anchor or a tag before it, the span has the block's header too.
-        Style::Block if matches!(raw.first(), Some(b'|' | b'>')) && raw.first() != text.first() => {
-            raw.iter().position(|byte| *byte == b'\n')? + 1
-        }
-        Style::Block => 0,
-    };
-    let mut done = 0;
-    while done < offset.min(text.len()) {
-        let (left, right) = (raw.get(at), text.get(done));
-        match (left?, right?) {
-            (b'\'', b'\'') if style == Style::Single => (at, done) = (at + 2, done + 1),
-            (b'\\', _) if style == Style::Double => {
-                let (length, gives) = escape(&raw[at..])?;
-                at += length;
-                done += gives;
+/// A walk over a string as it is written and what it stands for, side by side; white space may differ (YAML folds and
+/// strips it).
+#[derive(Clone)]
+struct Alignment<'t> {
+    raw: &'t [u8],
+    text: &'t [u8],
+    style: Style,
+    /// How far the walk is in `raw`.
+    at: usize,
+    /// How far it is in `text`.
+    done: usize,
+}
+
+impl<'t> Alignment<'t> {
+    fn new(raw: &'t [u8], text: &'t [u8], style: Style) -> Option<Self> {
+        let at = match style {
+            Style::Plain => 0,
+            Style::Single | Style::Double => 1,
+            // With an anchor or a tag before it, the span has the block's header too.
+            Style::Block if matches!(raw.first(), Some(b'|' | b'>')) && raw.first() != text.first() => {
+                raw.iter().position(|byte| *byte == b'\n')? + 1
             }
-            (a, b) if a == b => (at, done) = (at + 1, done + 1),
-            _ if white(left) && white(right) => (at, done) = (at + 1, done + 1),
-            _ if white(left) => at += 1,
-            _ if white(right) => done += 1,
-            _ => return None,
+            Style::Block => 0,
+        };
+        Some(Self { raw, text, style, at, done: 0 })
+    }
+
+    /// Goes on to `offset` of the text and gives where that is in the raw string; `None` where they do not fit.
+    fn reach(&mut self, offset: usize) -> Option<usize> {
+        while self.done < offset.min(self.text.len()) {
+            let (left, right) = (*self.raw.get(self.at)?, *self.text.get(self.done)?);
+            let (raw, text) = match (left, right) {
+                (b'\'', b'\'') if self.style == Style::Single => (2, 1),
+                (b'\\', _) if self.style == Style::Double => escape(&self.raw[self.at..])?,
+                (left, right) if left == right => (1, 1),
+                _ if left.is_ascii_whitespace() && right.is_ascii_whitespace() => (1, 1),
+                _ if left.is_ascii_whitespace() => (1, 0),
+                _ if right.is_ascii_whitespace() => (0, 1),
+                _ => return None,
+            };
+            self.at += raw;
+            self.done += text;
         }
+        // White space that YAML stripped stands before what is looked for.
+        let white = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_whitespace);
+        while self.done < self.text.len() && white(self.raw.get(self.at)) && !white(self.text.get(self.done))
+        {
+            self.at += 1;
+        }
+        Some(self.at)
     }
-    // White space that YAML stripped stands before what is looked for.
-    while done < text.len() && white(raw.get(at)) && !white(text.get(done)) {
-        at += 1;
-    }
-    Some(at)
 }
 
 /// How long an escape is, and how many bytes it stands for.
