@@ -170,8 +170,8 @@ impl Client {
 
     /// Starts a run without waiting for its end; gives its id.
     pub async fn submit(&self, workflow: &str, input: &Value) -> String {
-        let answer =
-            self.post(&format!("/v1/workflows/{workflow}/runs"), &json!({"input": input})).await.expect(202);
+        let answer = self.post(&format!("/v1/workflows/{workflow}/runs"), &json!({"input": input})).await;
+        assert!(answer.status.is_success(), "{}", answer.text());
         answer.json()["id"].as_str().expect("a run has an id").to_owned()
     }
 

@@ -221,7 +221,6 @@ async fn a_plugin_that_is_not_ours_is_refused_with_a_reason() {
     let core_module = install(b"\0asm\x01\0\0\0".to_vec()).await;
     assert_eq!(core_module.problem(422), "plugin-refused");
     assert_eq!(core_module.json()["code"], "core_module");
-    assert!(core_module.json()["hint"].is_string(), "{}", core_module.text());
 
     // An empty component exports no handler.
     let empty = install(b"\0asm\x0d\0\x01\0".to_vec()).await;

@@ -11,7 +11,7 @@ use reipaz_tests::{
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-/// How long a row may take in a test; the promise of 1 s is for an idle host with a ClickHouse that is up.
+/// How long a row may take here; the promise of 1 s is for a machine that does nothing else (`latency.rs` holds it).
 const ROWS_WITHIN: Duration = Duration::from_secs(30);
 
 fn text(value: &Value) -> &str {
@@ -33,11 +33,8 @@ async fn outputs_stand_in_clickhouse_as_in_the_api() {
 
     // When their rows have come.
     let enough = |rows: &[Value]| rows.len() == 11;
-    let rows = host.sql_until(
-        "SELECT * FROM runs WHERE status IN ('completed', 'failed')",
-        ROWS_WITHIN,
-        enough,
-    );
+    let rows =
+        host.sql_until("SELECT * FROM runs WHERE status IN ('completed', 'failed')", ROWS_WITHIN, enough);
     let rows = rows.await;
 
     // Then they say what the API says, of the run and of each attempt.
@@ -67,32 +64,9 @@ async fn outputs_stand_in_clickhouse_as_in_the_api() {
             }
         }
     }
-    let numbers =
-        host.sql("SELECT sum(toInt64(output)) AS sum FROM runs WHERE workflow = 'count'").await;
+    let numbers = host.sql("SELECT sum(toInt64(output)) AS sum FROM runs WHERE workflow = 'count'").await;
     let sum = numbers[0]["sum"].as_i64().or_else(|| text(&numbers[0]["sum"]).parse().ok());
     assert_eq!(sum, Some((0..10).map(|n| n + 3).sum()));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_row_is_visible_within_a_second() {
-    let host = Host::start(Settings::new().with_clickhouse()).await;
-    host.clickhouse_ready().await;
-    host.client().must_publish(COUNT).await;
-    // The first insert makes what later ones find.
-    let first = host.client().run("count", &json!({"n": 0})).await;
-    let query =
-        |id: &Value| format!("SELECT run FROM runs WHERE run = '{}' AND status = 'completed'", text(id));
-    host.sql_until(&query(&first["id"]), ROWS_WITHIN, |rows| !rows.is_empty()).await;
-
-    let mut slowest = Duration::ZERO;
-    for n in 1..=20 {
-        let run = host.client().run("count", &json!({"n": n})).await;
-        let begin = std::time::Instant::now();
-        host.sql_until(&query(&run["id"]), ROWS_WITHIN, |rows| !rows.is_empty()).await;
-        slowest = slowest.max(begin.elapsed());
-    }
-    println!("the slowest of 20 rows took {slowest:?}");
-    assert!(slowest <= Duration::from_secs(1), "{slowest:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

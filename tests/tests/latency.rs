@@ -3,17 +3,17 @@
 use std::{
     collections::HashSet,
     sync::Mutex,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use http::{StatusCode, header};
 use reipaz_tests::{
-    host::Host,
+    host::{Host, Settings},
     time,
     upstream::{Call, Upstream},
-    workflows::CALL,
+    workflows::{CALL, COUNT},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 /// How many clients wait at one time.
@@ -22,6 +22,8 @@ const WAITERS: usize = 2_000;
 const LATE_P99: Duration = Duration::from_millis(50);
 /// A time in which all wait and nothing ends.
 const IDLE_WINDOW: Duration = Duration::from_secs(4);
+/// How long a row may take to be visible in ClickHouse.
+const ROW_WITHIN: Duration = Duration::from_secs(1);
 /// What share of one core the host may use while everybody waits.
 const IDLE_SHARE: f64 = 0.10;
 
@@ -110,4 +112,29 @@ async fn two_thousand_waiters_wake_when_their_runs_end() {
     assert!(p99 <= LATE_P99, "p99 {p99:?}");
     let share = cpu.as_secs_f64() / IDLE_WINDOW.as_secs_f64();
     assert!(share <= IDLE_SHARE, "the host used {share:.2} of a core while everybody waited");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_is_visible_within_a_second() {
+    // Given a host whose ClickHouse is up and has taken its first rows.
+    let host = Host::start(Settings::new().with_clickhouse()).await;
+    host.clickhouse_ready().await;
+    host.client().must_publish(COUNT).await;
+    let query = |run: &Value| {
+        let id = run["id"].as_str().expect("an id");
+        format!("SELECT run FROM runs WHERE run = '{id}' AND status = 'completed'")
+    };
+    let first = host.client().run("count", &json!({"n": 0})).await;
+    host.sql_until(&query(&first), Duration::from_secs(30), |rows| !rows.is_empty()).await;
+
+    // When runs end one after another, then each is in ClickHouse a second later.
+    let mut slowest = Duration::ZERO;
+    for n in 1..=20 {
+        let run = host.client().run("count", &json!({"n": n})).await;
+        let begin = Instant::now();
+        host.sql_until(&query(&run), Duration::from_secs(30), |rows| !rows.is_empty()).await;
+        slowest = slowest.max(begin.elapsed());
+    }
+    println!("the slowest of 20 rows took {slowest:?}");
+    assert!(slowest <= ROW_WITHIN, "{slowest:?}");
 }

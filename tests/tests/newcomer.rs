@@ -74,9 +74,8 @@ async fn five_commands_lead_from_a_new_step_to_its_output_in_clickhouse() {
 
     // When they are typed one after another.
     let mut background = Vec::new();
-    let shell = environment
-        .iter()
-        .fold(Cli::new(folder.path()), |shell, (name, value)| shell.with_env(name, value));
+    let shell =
+        environment.iter().fold(Cli::new(folder.path()), |shell, (name, value)| shell.with_env(name, value));
     let (last, first) = commands.split_last().expect("commands");
     for command in first {
         println!("$ {command}");
@@ -102,7 +101,8 @@ async fn five_commands_lead_from_a_new_step_to_its_output_in_clickhouse() {
 #[tokio::test]
 async fn a_new_step_passes_its_own_test_as_it_is() {
     let folder = tempfile::tempdir().expect("a folder");
-    let cli = Cli::new(folder.path());
+    let target = repository().join("target/guests");
+    let cli = Cli::new(folder.path()).with_env("CARGO_TARGET_DIR", target.to_str().expect("UTF-8"));
     cli.run(&["new", "step", "greet"]).await.success();
     let manifest = folder.path().join("greet/Cargo.toml");
     let arguments = ["test", "--quiet", "--manifest-path", manifest.to_str().expect("UTF-8")];
