@@ -12,7 +12,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, exit};
 
 /// Package and name of each standard plugin.
-const STANDARD: [(&str, &str); 1] = [("reipaz-plugin-transform", "transform")];
+const STANDARD: [(&str, &str); 3] = [
+    ("reipaz-plugin-csv", "csv"),
+    ("reipaz-plugin-http-request", "http_request"),
+    ("reipaz-plugin-transform", "transform"),
+];
 /// The package of the host's own component for expressions.
 const JQ: &str = "reipaz-jq";
 const TARGET: &str = "wasm32-wasip2";

@@ -153,7 +153,7 @@ impl Attempts {
         let step = Arc::clone(&start.plan.steps[start.step]);
         let seed = derive_seed(&start.run_seed, start.id.path.as_str(), start.id.attempt);
         let rendered = self
-            .render(&step.condition, &step.with, &start.scope, &start.plan.secrets, seed)
+            .render(&step.condition, &step.with, &start.scope, &step.secrets, seed)
             .await
             .and_then(|rendered| match rendered {
                 Rendered::Value(json) => self.bounded(json, "input").map(Rendered::Value),
@@ -183,7 +183,7 @@ impl Attempts {
             },
             input,
             grants: self.grants(&step),
-            secrets: self.0.secrets.for_names(&start.plan.secrets),
+            secrets: self.0.secrets.for_names(&step.secrets),
             seed,
             clock_start_us: start.started_at.0,
             timeout: start.timeout,
