@@ -36,7 +36,10 @@ fn main() {
     }
     bundle.push_str("];\n");
     let jq = component(&built, JQ);
-    let _ = writeln!(bundle, "/// The host's own component for expressions (wit/jq.wit).\npub static JQ: &[u8] = include_bytes!({jq:?});");
+    let _ = writeln!(
+        bundle,
+        "/// The host's own component for expressions (wit/jq.wit).\npub static JQ: &[u8] = include_bytes!({jq:?});"
+    );
     if let Err(error) = std::fs::write(out.join("bundle.rs"), bundle) {
         fail(&format!("cannot write bundle.rs: {error}"));
     }

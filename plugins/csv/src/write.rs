@@ -70,7 +70,9 @@ pub(crate) fn write(input: &WriteInput) -> Result<Written, StepError> {
                 }
                 columns.iter().map(|name| cells.get(name).map_or_else(String::new, cell)).collect()
             }
-            RowIn::Listed(cells) if columns.is_empty() || cells.len() == columns.len() => cells.iter().map(cell).collect(),
+            RowIn::Listed(cells) if columns.is_empty() || cells.len() == columns.len() => {
+                cells.iter().map(cell).collect()
+            }
             RowIn::Listed(cells) => {
                 return Err(row_error(i, format!("has {} cells for {} columns", cells.len(), columns.len())));
             }

@@ -30,7 +30,8 @@ fn the_first_row_names_the_columns_and_cells_are_text() {
 
 #[test]
 fn columns_keep_their_order_in_rows() {
-    let output = testing::run::<ReipazStep>(Context::default(), r#"{"action":"parse","text":"z,a,m\n1,2,3\n"}"#);
+    let output =
+        testing::run::<ReipazStep>(Context::default(), r#"{"action":"parse","text":"z,a,m\n1,2,3\n"}"#);
     assert!(output.expect("a table").contains(r#"{"z":"1","a":"2","m":"3"}"#));
 }
 
@@ -54,20 +55,29 @@ fn inference_reads_what_json_knows() {
 fn types_win_over_inference_and_say_where_they_do_not_fit() {
     let options = json!({"infer": true, "types": {"zip": "text", "n": "number", "ok": "boolean"}});
     let table = parse(options.clone(), "zip,n,ok\n12345,1,TRUE\n,,\n").expect("a table");
-    assert_eq!(table["rows"], json!([{"zip": "12345", "n": 1, "ok": true}, {"zip": "", "n": null, "ok": null}]));
+    assert_eq!(
+        table["rows"],
+        json!([{"zip": "12345", "n": 1, "ok": true}, {"zip": "", "n": null, "ok": null}])
+    );
 
     let error = parse(options, "zip,n,ok\n1,1,true\n1,\"two\nlines\",true\n").expect_err("no number");
     assert_eq!(error.code, "csv_row");
     assert_eq!(error.details, Some(json!({"line": 3, "column": "n"})));
     assert!(error.message.starts_with("line 3, column n:"), "{error}");
-    assert_eq!(parse(json!({"types": {"x": "number"}}), "a\n1\n").expect_err("no such").code, "csv_unknown_column");
+    assert_eq!(
+        parse(json!({"types": {"x": "number"}}), "a\n1\n").expect_err("no such").code,
+        "csv_unknown_column"
+    );
 }
 
 #[test]
 fn a_row_of_another_length_names_its_line() {
     for text in ["a,b\n1,2\n3\n", "a,b\n1,2\n3,4,5\n"] {
         let error = parse(json!({}), text).expect_err("a ragged row");
-        assert_eq!((error.code.as_str(), error.details), ("csv_row", Some(json!({"line": 3, "column": null}))));
+        assert_eq!(
+            (error.code.as_str(), error.details),
+            ("csv_row", Some(json!({"line": 3, "column": null})))
+        );
     }
     assert!(parse(json!({"header": false}), "1,2\n3\n").is_err());
 }
@@ -78,7 +88,11 @@ fn marks_delimiters_and_spaces() {
     assert_eq!(table["rows"], json!([{"a": "1", "b": "2"}]));
     assert_eq!(parse(json!({"delimiter": "\t"}), "a\tb\n1\t2\n").expect("a table")["count"], 1);
     for delimiter in ["", "::", "\"", "\n", "é"] {
-        assert_eq!(parse(json!({"delimiter": delimiter}), "a\n").expect_err("refused").code, "bad_input", "{delimiter:?}");
+        assert_eq!(
+            parse(json!({"delimiter": delimiter}), "a\n").expect_err("refused").code,
+            "bad_input",
+            "{delimiter:?}"
+        );
     }
 }
 
@@ -116,7 +130,8 @@ fn rows_are_written_in_the_order_of_their_columns() {
 #[test]
 fn columns_choose_and_order_and_refuse_what_they_do_not_name() {
     let rows = json!([{"a": 1, "b": 2}]);
-    let written = write(json!({"columns": ["b", "a"], "delimiter": ";", "header": false}), rows.clone()).expect("text");
+    let written =
+        write(json!({"columns": ["b", "a"], "delimiter": ";", "header": false}), rows.clone()).expect("text");
     assert_eq!(written["text"], "2;1\n");
     let error = write(json!({"columns": ["a"]}), rows).expect_err("b has no place");
     assert_eq!((error.code.as_str(), error.details), ("csv_row", Some(json!({"row": 1}))));

@@ -119,7 +119,8 @@ impl Input {
     /// # Errors
     /// When the timeout is no duration, or the body's bound is over what is possible.
     pub(crate) fn into_request(self, idempotency_key: &str) -> Result<Request, StepError> {
-        let mut request = Request::new(self.method.as_str(), self.url).max_body_bytes(body_bound(self.max_body_bytes)?);
+        let mut request =
+            Request::new(self.method.as_str(), self.url).max_body_bytes(body_bound(self.max_body_bytes)?);
         for (name, parameter) in &self.query {
             match parameter {
                 Parameter::One(value) => request = request.query(name, value),
@@ -164,7 +165,12 @@ fn body_bound(asked: Option<usize>) -> Result<usize, StepError> {
 
 /// `500ms`, `10s`, `5m`, `48h`.
 fn duration(text: &str) -> Result<Duration, StepError> {
-    let bad = || StepError::permanent("bad_input", format!("timeout: {text:?} is no duration; one is `500ms`, `10s` or `5m`"));
+    let bad = || {
+        StepError::permanent(
+            "bad_input",
+            format!("timeout: {text:?} is no duration; one is `500ms`, `10s` or `5m`"),
+        )
+    };
     let digits = text.find(|letter: char| !letter.is_ascii_digit()).ok_or_else(bad)?;
     let (number, unit) = text.split_at(digits);
     let number: u64 = number.parse().map_err(|_| bad())?;

@@ -19,7 +19,10 @@ pub use output::{Encoding, Output};
 #[reipaz_sdk::step(
     name = "http_request",
     version = "1.0.0",
-    grants(http("* *", why = "sends the requests that workflows describe; narrow it to the hosts that they need"))
+    grants(http(
+        "* *",
+        why = "sends the requests that workflows describe; narrow it to the hosts that they need"
+    ))
 )]
 pub fn http_request(input: Input, context: &Context) -> Result<Output, StepError> {
     let expected = input.expected_statuses.clone();

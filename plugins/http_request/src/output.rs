@@ -59,7 +59,10 @@ fn read_body(content_type: &str, bytes: Vec<u8>) -> Result<(Encoding, Box<RawVal
     if is_json(content_type) {
         // The text stays as it is, so that numbers keep their digits.
         let body: Box<RawValue> = serde_json::from_slice(&bytes).map_err(|error| {
-            StepError::permanent("http_invalid_json", format!("the answer's content type says JSON, but: {error}"))
+            StepError::permanent(
+                "http_invalid_json",
+                format!("the answer's content type says JSON, but: {error}"),
+            )
         })?;
         return Ok((Encoding::Json, body));
     }

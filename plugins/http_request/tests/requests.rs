@@ -53,13 +53,17 @@ fn a_string_is_sent_as_it_is_and_anything_else_as_json() {
     let json = sent(json!({"url": "http://h/", "method": "PUT", "body": {"a": [1]}}));
     assert_eq!(json.body_bytes(), br#"{"a":[1]}"#);
     assert_eq!(json.header_str("content-type"), Some("application/json"));
-    let own = sent(json!({"url": "http://h/", "method": "PUT", "body": "<a/>", "headers": {"Content-Type": "text/xml"}}));
+    let own = sent(
+        json!({"url": "http://h/", "method": "PUT", "body": "<a/>", "headers": {"Content-Type": "text/xml"}}),
+    );
     assert_eq!(own.header_str("content-type"), Some("text/xml"));
 }
 
 #[test]
 fn post_and_patch_carry_the_steps_key_and_no_other_method_does() {
-    for (method, carried) in [("POST", true), ("PATCH", true), ("GET", false), ("PUT", false), ("DELETE", false)] {
+    for (method, carried) in
+        [("POST", true), ("PATCH", true), ("GET", false), ("PUT", false), ("DELETE", false)]
+    {
         let request = sent(json!({"url": "http://h/", "method": method}));
         assert_eq!(request.header_str("idempotency-key"), carried.then_some("run-1:/pay"), "{method}");
     }
@@ -75,7 +79,8 @@ fn json_is_parsed_and_keeps_its_digits() {
         .with_header("vary", "b")
         .with_body("{\"n\": 12345678901234567890.10}");
     let _served = answers(response);
-    let output = testing::run::<ReipazStep>(Context::default(), r#"{"url": "http://h/"}"#).expect("an answer");
+    let output =
+        testing::run::<ReipazStep>(Context::default(), r#"{"url": "http://h/"}"#).expect("an answer");
     assert!(output.contains("12345678901234567890.10"), "{output}");
     let output: Value = serde_json::from_str(&output).expect("JSON");
     assert_eq!((&output["status"], &output["encoding"]), (&json!(200), &json!("json")));
@@ -99,7 +104,8 @@ fn text_bytes_and_nothing_are_told_apart() {
 
 #[test]
 fn a_body_that_is_not_the_json_it_promises_is_a_failure() {
-    let _served = answers(Response::new(200).with_header("content-type", "application/json").with_body("<html>"));
+    let _served =
+        answers(Response::new(200).with_header("content-type", "application/json").with_body("<html>"));
     let error = run(json!({"url": "http://h/"})).expect_err("no JSON");
     assert_eq!((error.class, error.code.as_str()), (ErrorClass::Permanent, "http_invalid_json"));
 }
@@ -152,7 +158,10 @@ fn a_body_over_its_bound_is_refused() {
     let _served = answers(Response::new(200).with_body(vec![b'x'; (1 << 20) + 1]));
     assert_eq!(run(json!({"url": "http://h/"})).expect_err("too long").code, "http_body_too_large");
     assert!(run(json!({"url": "http://h/", "max_body_bytes": 2 << 20})).is_ok());
-    assert_eq!(run(json!({"url": "http://h/", "max_body_bytes": 1u64 << 40})).expect_err("too much").code, "bad_input");
+    assert_eq!(
+        run(json!({"url": "http://h/", "max_body_bytes": 1u64 << 40})).expect_err("too much").code,
+        "bad_input"
+    );
 }
 
 #[test]

@@ -129,7 +129,8 @@ mod tests {
 
     #[test]
     fn each_key_of_the_scope_is_a_variable_and_the_scope_is_the_input() {
-        let evaluated = eval(None, &["$input.n + 1", ".input.n", "$steps.a.output | add", "[$item, $index, $trigger]"]);
+        let evaluated =
+            eval(None, &["$input.n + 1", ".input.n", "$steps.a.output | add", "[$item, $index, $trigger]"]);
         let values = ["4", "3", "3", "[null,null,null]"].map(str::to_owned).to_vec();
         assert_eq!(evaluated, Ok(Evaluated { condition: None, values }));
     }

@@ -43,7 +43,9 @@ fn write_value(text: &mut String, value: &Val) -> Result<(), NotJson> {
         Val::Num(number) => write_number(text, number)?,
         Val::TStr(bytes) => write_string(text, &String::from_utf8_lossy(bytes)),
         Val::BStr(_) => {
-            return Err(NotJson("a byte string is no JSON; `tojson` or `@base64` make text of it".to_owned()));
+            return Err(NotJson(
+                "a byte string is no JSON; `tojson` or `@base64` make text of it".to_owned(),
+            ));
         }
         Val::Arr(items) => {
             text.push('[');

@@ -117,7 +117,9 @@ mod tests {
     fn calls() -> Vec<String> {
         DEFINITIONS
             .iter()
-            .flat_map(|definition| load::parse(definition.source, |parser| parser.defs()).expect(definition.name))
+            .flat_map(|definition| {
+                load::parse(definition.source, |parser| parser.defs()).expect(definition.name)
+            })
             .map(|definition| match definition.args.len() {
                 0 => definition.name.to_owned(),
                 n => format!("{}({})", definition.name, vec!["."; n].join("; ")),
@@ -137,25 +139,40 @@ mod tests {
     #[test]
     fn the_prelude_is_jaqs_but_for_what_is_left_out_on_purpose() {
         let name = |definition: load::parse::Def<&'static str>| (definition.name, definition.args.len());
-        let jaqs: BTreeSet<_> = jaq_core::defs().chain(jaq_std::defs()).chain(jaq_json::defs()).map(name).collect();
+        let jaqs: BTreeSet<_> =
+            jaq_core::defs().chain(jaq_std::defs()).chain(jaq_json::defs()).map(name).collect();
         let ours: BTreeSet<_> = DEFINITIONS
             .iter()
-            .flat_map(|definition| load::parse(definition.source, |parser| parser.defs()).expect(definition.name))
+            .flat_map(|definition| {
+                load::parse(definition.source, |parser| parser.defs()).expect(definition.name)
+            })
             .map(name)
             .collect();
         let missing: Vec<_> = jaqs.difference(&ours).map(|(name, _)| *name).collect();
         assert_eq!(
             missing,
             [
-                "@htmld", "debug", "debug", "drem", "gamma", "halt", "halt_error", "halt_error", "logb", "nexttoward",
-                "scalb", "significand", "stderr"
+                "@htmld",
+                "debug",
+                "debug",
+                "drem",
+                "gamma",
+                "halt",
+                "halt_error",
+                "halt_error",
+                "logb",
+                "nexttoward",
+                "scalb",
+                "significand",
+                "stderr"
             ]
         );
     }
 
     #[test]
     fn a_filter_brings_only_what_it_names() {
-        let names = |filter| definitions_for(filter).iter().map(|definition| definition.name).collect::<Vec<_>>();
+        let names =
+            |filter| definitions_for(filter).iter().map(|definition| definition.name).collect::<Vec<_>>();
         assert_eq!(names(".a.map | $add"), [""; 0]);
         assert_eq!(names("map(.x)"), ["map"]);
         assert!(names("add").contains(&"add"));

@@ -17,7 +17,12 @@ type Native = (&'static str, Box<[Bind]>, RunPtr<Data>);
 
 /// All functions of this file.
 pub(crate) fn natives() -> impl Iterator<Item = Fun<Data>> {
-    formats().into_iter().chain(regular_expressions()).chain(mathematics()).chain(date_functions()).map(run::<Data>)
+    formats()
+        .into_iter()
+        .chain(regular_expressions())
+        .chain(mathematics())
+        .chain(date_functions())
+        .map(run::<Data>)
 }
 
 /// The text of a string.
@@ -78,7 +83,11 @@ fn encode_uri(text: &str) -> String {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
             encoded.push(char::from(byte));
         } else {
-            encoded.extend(['%', char::from(DIGITS[usize::from(byte >> 4)]), char::from(DIGITS[usize::from(byte & 15)])]);
+            encoded.extend([
+                '%',
+                char::from(DIGITS[usize::from(byte >> 4)]),
+                char::from(DIGITS[usize::from(byte & 15)]),
+            ]);
         }
     }
     encoded
@@ -172,7 +181,9 @@ fn mathematics() -> Vec<Native> {
 fn date_functions() -> Vec<Native> {
     vec![
         ("fromdateiso8601", v(0), |cv| bome(text(&cv.1).and_then(dates::from_rfc3339))),
-        ("todateiso8601", v(0), |cv| bome(dates::Moment::read(&cv.1).map(|moment| Val::from(moment.rfc3339())))),
+        ("todateiso8601", v(0), |cv| {
+            bome(dates::Moment::read(&cv.1).map(|moment| Val::from(moment.rfc3339())))
+        }),
         ("gmtime", v(0), |cv| bome(dates::Moment::read(&cv.1).map(|moment| moment.broken_down()))),
         ("mktime", v(0), |cv| bome(dates::Moment::read_broken_down(&cv.1).map(|moment| moment.seconds()))),
         ("strftime", v(1), |mut cv| {

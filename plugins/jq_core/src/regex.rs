@@ -86,7 +86,9 @@ fn describe(captures: &Captures<'_>, from: usize, regex: &Regex, places: &mut Pl
                 ("string", Val::from(group.as_str().to_owned())),
             ];
             let name = name.map(|name| ("name", Val::from(name.to_owned())));
-            Val::from_map(fields.into_iter().chain(name).map(|(key, value)| (Val::from(key.to_owned()), value)))
+            Val::from_map(
+                fields.into_iter().chain(name).map(|(key, value)| (Val::from(key.to_owned()), value)),
+            )
         })
         .collect()
 }

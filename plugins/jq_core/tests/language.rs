@@ -24,7 +24,11 @@ fn it_answers_as_jq_does() {
         ("map(.x) | add", "[{\"x\":1},{\"x\":2.5}]", "3.5"),
         ("[.[] | select(. > 1)]", "[1,2,3]", "[2,3]"),
         ("to_entries | map(\"\\(.key)=\\(.value)\") | join(\"&\")", "{\"a\":1,\"b\":\"c\"}", "\"a=1&b=c\""),
-        ("group_by(.k) | map({k: .[0].k, n: length})", "[{\"k\":1},{\"k\":2},{\"k\":1}]", "[{\"k\":1,\"n\":2},{\"k\":2,\"n\":1}]"),
+        (
+            "group_by(.k) | map({k: .[0].k, n: length})",
+            "[{\"k\":1},{\"k\":2},{\"k\":1}]",
+            "[{\"k\":1,\"n\":2},{\"k\":2,\"n\":1}]",
+        ),
         ("sort_by(-.) | first", "[1,3,2]", "3"),
         ("with_entries(.value += 1)", "{\"a\":1}", "{\"a\":2}"),
         ("[paths]", "{\"a\":[1]}", "[[\"a\"],[\"a\",0]]"),
@@ -68,7 +72,11 @@ fn it_answers_as_jq_does() {
         ("strptime(\"%d %b %Y\") | mktime", "\"05 Mar 2015\"", "1425513600"),
         ("strftime(\"%A, %B %d, %Y\")", "1425599507", "\"Thursday, March 05, 2015\""),
         ("gmtime", "1425599507", "[2015,2,5,23,51,47,4,63]"),
-        ("[.[] | type]", "[null,true,1,\"a\",[],{}]", "[\"null\",\"boolean\",\"number\",\"string\",\"array\",\"object\"]"),
+        (
+            "[.[] | type]",
+            "[null,true,1,\"a\",[],{}]",
+            "[\"null\",\"boolean\",\"number\",\"string\",\"array\",\"object\"]",
+        ),
         ("walk(if type == \"number\" then . + 1 else . end)", "[1,[2]]", "[2,[3]]"),
         ("transpose", "[[1,2],[3,4]]", "[[1,3],[2,4]]"),
         ("del(.a)", "{\"a\":1,\"b\":2}", "{\"b\":2}"),
@@ -91,9 +99,28 @@ fn numbers_keep_their_digits() {
 #[test]
 fn what_reaches_outside_does_not_exist() {
     for filter in [
-        "env", "$ENV", "$ENV.PATH", "env.PATH", "now", "input", "inputs", "halt", "halt_error", "halt_error(1)", "debug",
-        "debug(\"x\")", "stderr", "localtime", "strflocaltime(\"%H\")", "input_filename", "input_line_number",
-        "$__prog_args", "get_search_list", "getpath([\"a\"]) | now", "modulemeta", "import \"a\" as a; .",
+        "env",
+        "$ENV",
+        "$ENV.PATH",
+        "env.PATH",
+        "now",
+        "input",
+        "inputs",
+        "halt",
+        "halt_error",
+        "halt_error(1)",
+        "debug",
+        "debug(\"x\")",
+        "stderr",
+        "localtime",
+        "strflocaltime(\"%H\")",
+        "input_filename",
+        "input_line_number",
+        "$__prog_args",
+        "get_search_list",
+        "getpath([\"a\"]) | now",
+        "modulemeta",
+        "import \"a\" as a; .",
     ] {
         compile_error(filter);
     }
@@ -109,7 +136,9 @@ fn an_unknown_variable_or_filter_is_named_with_its_place() {
 
 #[test]
 fn a_filter_that_does_not_parse_says_where() {
-    for (filter, offset) in [(".a +", 4), ("map(.a", 3), ("{a: }", 4), ("'x'", 0), ("if . then 1", 11), ("", 0)] {
+    for (filter, offset) in
+        [(".a +", 4), ("map(.a", 3), ("{a: }", 4), ("'x'", 0), ("if . then 1", 11), ("", 0)]
+    {
         let error = compile_error(filter);
         assert_eq!(error.offset, offset, "{filter}: {error}");
         assert!(!error.message.is_empty());

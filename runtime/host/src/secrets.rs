@@ -66,7 +66,6 @@ impl SecretStore {
             names: names.iter().map(|name| name.to_string()).collect(),
         })
     }
-
 }
 
 struct Declared {

@@ -37,7 +37,10 @@ fn check(file: &str, expected: &str) {
     if env::var_os("REIPAZ_BLESS").is_some() && read(file) != expected {
         fs::write(path(file), expected).expect("written");
     }
-    assert!(read(file) == expected, "{file} is out of date: REIPAZ_BLESS=1 cargo test -p reipaz-sdk --test bindings");
+    assert!(
+        read(file) == expected,
+        "{file} is out of date: REIPAZ_BLESS=1 cargo test -p reipaz-sdk --test bindings"
+    );
 }
 
 fn read(file: &str) -> String {

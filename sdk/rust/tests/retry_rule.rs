@@ -13,8 +13,9 @@ fn now() -> SystemTime {
 }
 
 fn retry_after(headers: &[(&str, &str)]) -> Option<Duration> {
-    let response =
-        headers.iter().fold(Response::new(503), |response, (name, value)| response.with_header(*name, *value));
+    let response = headers
+        .iter()
+        .fold(Response::new(503), |response, (name, value)| response.with_header(*name, *value));
     status::retry_after(&response, now())
 }
 
@@ -36,7 +37,9 @@ fn six_statuses_are_transient_one_is_rate_limited_the_rest_permanent() {
 fn retry_after_in_seconds() {
     assert_eq!(retry_after(&[("Retry-After", "120")]), Some(Duration::from_secs(120)));
     assert_eq!(retry_after(&[("retry-after", " 0 ")]), Some(Duration::ZERO));
-    assert!(retry_after(&[("retry-after", "99999999999999999999999")]) > Some(Duration::from_secs(1_000_000)));
+    assert!(
+        retry_after(&[("retry-after", "99999999999999999999999")]) > Some(Duration::from_secs(1_000_000))
+    );
 }
 
 #[test]

@@ -27,7 +27,11 @@ struct Score {
 /// Scores an order.
 ///
 /// By its total.
-#[reipaz_sdk::step(name = "score", version = "1.2.0", grants(http("GET api.example.com", why = "fetches rates")))]
+#[reipaz_sdk::step(
+    name = "score",
+    version = "1.2.0",
+    grants(http("GET api.example.com", why = "fetches rates"))
+)]
 fn score(order: Order, context: &Context) -> Result<Score, StepError> {
     info!("scoring", total = order.total, note = order.note.as_deref().unwrap_or("none"));
     warn!("attempt {}", context.attempt);
@@ -60,7 +64,8 @@ fn a_run_is_json_in_and_json_out() {
 
 #[test]
 fn an_input_of_another_shape_is_the_callers_mistake() {
-    let error = testing::run::<ReipazStep>(Context::default(), r#"{"total": "much"}"#).expect_err("no number");
+    let error =
+        testing::run::<ReipazStep>(Context::default(), r#"{"total": "much"}"#).expect_err("no number");
     assert_eq!((error.class, error.code.as_str()), (ErrorClass::Permanent, "bad_input"));
     assert!(error.message.contains("total") || error.message.contains("u64"), "{error}");
 }
@@ -76,7 +81,10 @@ mod without_name {
     #[test]
     fn name_version_and_summary_come_from_the_package() {
         let manifest = testing::describe::<ReipazStep>();
-        assert_eq!((manifest.name.as_str(), manifest.version.as_str()), ("reipaz_sdk", env!("CARGO_PKG_VERSION")));
+        assert_eq!(
+            (manifest.name.as_str(), manifest.version.as_str()),
+            ("reipaz_sdk", env!("CARGO_PKG_VERSION"))
+        );
         assert_eq!(manifest.summary, env!("CARGO_PKG_DESCRIPTION"));
         assert_eq!(testing::run::<ReipazStep>(Context::default(), "null").expect("runs"), "null");
     }
@@ -133,7 +141,8 @@ fn a_step_may_know_better() {
     assert_eq!(error.code, "bad_amount");
     let error = None::<u8>.or_transient("not_ready_yet").expect_err("nothing");
     assert_eq!((error.class, error.message.as_str()), (ErrorClass::Transient, "not ready yet"));
-    let error = StepError::rate_limited("busy", "later", Duration::from_secs(3)).with_details(json!({"queue": 7}));
+    let error =
+        StepError::rate_limited("busy", "later", Duration::from_secs(3)).with_details(json!({"queue": 7}));
     assert_eq!((error.retry_after, error.details), (Some(Duration::from_secs(3)), Some(json!({"queue": 7}))));
 }
 

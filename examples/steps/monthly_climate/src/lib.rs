@@ -9,7 +9,18 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 const MONTHS: [&str; 12] = [
-    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December",
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
 ];
 
 /// Daily weather, and what counts as a wet day.
@@ -103,7 +114,8 @@ fn month_of(date: &str) -> Result<usize, StepError> {
 }
 
 fn month(name: &'static str, days: &[&Day], wet_day_mm: f64) -> Month {
-    let mean = |of: fn(&Day) -> f64| round(days.iter().map(|day| of(day)).sum::<f64>() / days.len() as f64, 10.0);
+    let mean =
+        |of: fn(&Day) -> f64| round(days.iter().map(|day| of(day)).sum::<f64>() / days.len() as f64, 10.0);
     let wet = days.iter().filter(|day| day.precipitation >= wet_day_mm).count();
     Month {
         month: name,
@@ -160,7 +172,10 @@ mod tests {
         let error = monthly_climate(Input { rows: Vec::new(), wet_day_mm: 1.0 }).expect_err("no rows");
         assert_eq!(error.code, "no_rows");
         let rows = vec![day("31.01.2012", 0.0, 0.0, "sun")];
-        assert_eq!(monthly_climate(Input { rows, wet_day_mm: 1.0 }).expect_err("a bad date").code, "bad_date");
+        assert_eq!(
+            monthly_climate(Input { rows, wet_day_mm: 1.0 }).expect_err("a bad date").code,
+            "bad_date"
+        );
     }
 
     /// As the host would run it: JSON in, JSON out.

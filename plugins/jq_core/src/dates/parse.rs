@@ -7,7 +7,8 @@ use super::{Civil, MONTHS, Moment, WEEKDAYS};
 
 /// `2015-03-05T23:51:47.5Z`, `2015-03-05T23:51:47+01:00` to seconds since 1970.
 pub(crate) fn from_rfc3339(text: &str) -> ValR<Val> {
-    let no_date = || Error::str(format_args!("{text:?} is no RFC 3339 date and time, such as 2015-03-05T23:51:47Z"));
+    let no_date =
+        || Error::str(format_args!("{text:?} is no RFC 3339 date and time, such as 2015-03-05T23:51:47Z"));
     let mut reader = Reader { rest: text, parts: Parts::default() };
     let read = reader.follow("%Y-%m-%d").and_then(|()| {
         reader.rest.strip_prefix(['T', 't', ' ']).map(|rest| reader.rest = rest)?;
@@ -122,7 +123,8 @@ impl Reader<'_> {
             'u' | 'w' => drop(self.number(1)?),
             'U' | 'W' | 'V' => drop(self.number(2)?),
             'Z' => {
-                let end = self.rest.find(|letter: char| !letter.is_ascii_alphabetic()).unwrap_or(self.rest.len());
+                let end =
+                    self.rest.find(|letter: char| !letter.is_ascii_alphabetic()).unwrap_or(self.rest.len());
                 self.rest = self.rest.get(end..).filter(|_| end > 0)?;
             }
             'z' => self.parts.offset_seconds = self.offset()?,
@@ -168,7 +170,8 @@ impl Reader<'_> {
             }
             matches
         };
-        let place = names.iter().position(|name| starts_with(name) || starts_with(&name[..name.len().min(3)]))?;
+        let place =
+            names.iter().position(|name| starts_with(name) || starts_with(&name[..name.len().min(3)]))?;
         i64::try_from(place).ok()
     }
 
@@ -186,7 +189,8 @@ impl Reader<'_> {
         self.rest = rest;
         let hours = self.number(2).filter(|hours| *hours < 24)?;
         self.rest = self.rest.strip_prefix(':').unwrap_or(self.rest);
-        let minutes = if self.rest.starts_with(|digit: char| digit.is_ascii_digit()) { self.number(2)? } else { 0 };
+        let minutes =
+            if self.rest.starts_with(|digit: char| digit.is_ascii_digit()) { self.number(2)? } else { 0 };
         (minutes < 60).then_some(sign * (hours * 3600 + minutes * 60))
     }
 

@@ -194,9 +194,15 @@ mod tests {
         for (arguments, function) in [
             ("", FUNCTION),
             ("", "pub fn score(order: Order, context: Context) -> Result<Score, StepError> { todo() }"),
-            ("", "pub(crate) fn score(Order { total }: Order, context: &Context) -> Result<Score> { todo() }"),
+            (
+                "",
+                "pub(crate) fn score(Order { total }: Order, context: &Context) -> Result<Score> { todo() }",
+            ),
             ("name = \"score\", version = \"1.2.3-rc.1\", summary = \"Scores\"", FUNCTION),
-            ("grants(http(\"GET api.example.com\", why = \"rates\"), http(\"* *.example.com:8443\", why = \"x\"))", FUNCTION),
+            (
+                "grants(http(\"GET api.example.com\", why = \"rates\"), http(\"* *.example.com:8443\", why = \"x\"))",
+                FUNCTION,
+            ),
         ] {
             assert_eq!(mistake(arguments, function), None, "{arguments} {function}");
         }
@@ -239,7 +245,9 @@ mod tests {
 
     #[test]
     fn the_summary_is_the_first_line_of_documentation_unless_given() {
-        let function: ItemFn = syn::parse_str(&format!("/// Scores an order.\n/// By its total.\n{FUNCTION}")).expect("a function");
+        let function: ItemFn =
+            syn::parse_str(&format!("/// Scores an order.\n/// By its total.\n{FUNCTION}"))
+                .expect("a function");
         let summary_of = |given: Option<&str>| {
             summary(given.map(|text| LitStr::new(text, Span::call_site())), &function.attrs).to_string()
         };
