@@ -1,10 +1,10 @@
 //! The HTTP API, version 1: routes, and between them and the host nothing but [`Facade`].
 //!
-//! A request passes [`outermost`] (id, access, metrics, problem documents), is read strictly ([`body`], [`query`],
-//! [`prefer`]), becomes one call of the facade, and its answer is written from text that is there already wherever it
+//! A request passes `outermost` (id, access, metrics, problem documents), is read strictly (`body`, `query`,
+//! `prefer`), becomes one call of the facade, and its answer is written from text that is there already wherever it
 //! can be. A handler decides nothing about runs.
 //!
-//! To add a route: write its handler, list it in [`routes`], describe it in `openapi.json` (a test compares the two).
+//! To add a route: write its handler, list it in `routes`, describe it in `openapi.json` (a test compares the two).
 
 mod access;
 mod body;

@@ -226,7 +226,7 @@ mod tests {
 
     #[test]
     fn a_run_fits_the_terminal() {
-        // Given a run of thirty steps and a terminal of ten lines of forty columns.
+        // Given a run of thirty steps and a terminal of ten lines of fifty columns.
         let step = serde_json::json!({"status": "running", "attempts": 2, "output": null, "waiting_for": null,
             "error": null, "started_at": "2026-01-01T00:00:01Z", "finished_at": null,
             "progress": {"done": 3, "total": 10, "note": "a note that is far too long for a line"}});
@@ -234,15 +234,15 @@ mod tests {
         let run = serde_json::json!({"id": "0190d5a0-0000-7000-8000-000000000000", "workflow": "w", "version": 1,
             "status": "running", "seq": 3, "input": {}, "output": null, "error": null, "steps": steps,
             "created_at": "2026-01-01T00:00:00Z", "started_at": null, "finished_at": null});
-        let run: RunView = serde_json::from_value(run).expect("a run");
-        let live = Live { lines_drawn: 0, frame: 0, colour: false, size: (40, 10) };
+        let run: RunView = serde_json::from_str(&run.to_string()).expect("a run");
+        let live = Live { lines_drawn: 0, frame: 0, colour: false, size: (50, 10) };
 
         // When it is drawn.
         let lines = live.lines(&run, run.created_at.plus(Duration::from_secs(3)));
 
         // Then no line and no column is too many, and it says what is missing.
         assert!(lines.len() <= 8, "{lines:#?}");
-        assert!(lines.iter().all(|line| line.chars().count() <= 40), "{lines:#?}");
+        assert!(lines.iter().all(|line| line.chars().count() <= 50), "{lines:#?}");
         assert!(lines[1].contains("2.00 s  attempt 2"), "{lines:#?}");
         assert_eq!(lines.last().map(String::as_str), Some("    and 25 more steps"));
     }

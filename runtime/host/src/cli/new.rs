@@ -82,7 +82,7 @@ pub(crate) fn run(command: Command) -> Done {
         folder.display()
     ));
     let shown = folder.strip_prefix(".").unwrap_or(&folder).display();
-    output::note(&format!("  next: reipaz serve &                           if no host runs yet"));
+    output::note("  next: reipaz serve &    if no host runs yet");
     output::note(&format!("        reipaz plugin install {shown}"));
     output::note(&format!("        reipaz run {shown}/{name}.yaml --set name=Ana"));
     Ok(())

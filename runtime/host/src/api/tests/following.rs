@@ -57,7 +57,7 @@ async fn a_long_poll_that_waits_in_vain_gives_what_there_is() {
     let begin = tokio::time::Instant::now();
     let answer = waiting(&api, format!("/v1/runs/{id}")).await.await.expect("answered");
     assert_eq!((answer.status.as_u16(), answer.json()["status"].clone()), (200, json!("pending")));
-    assert_eq!(begin.elapsed(), Duration::from_secs(20));
+    assert_eq!(begin.elapsed().as_secs(), 20);
 }
 
 #[tokio::test]

@@ -260,10 +260,8 @@ async fn the_description_and_the_routes_are_the_same() {
         let method: Method = method.to_uppercase().parse().expect("a method");
         let answer = api.send(method.clone(), &path, &[], Body::empty()).await;
         assert_ne!(answer.status, 405, "{method} {path}");
-        assert!(
-            !answer.text().contains("path-not-found") || path.starts_with("/problems/"),
-            "{method} {path}"
-        );
+        let unrouted = answer.status == 404 && answer.text().contains("path-not-found");
+        assert!(!unrouted || path.starts_with("/problems/"), "{method} {path}");
     }
     references(&served, &served);
 }

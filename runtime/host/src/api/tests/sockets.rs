@@ -68,5 +68,6 @@ async fn a_head_over_its_limit_is_refused() {
     let (address, ..) = served(&api).await;
     let head = format!("GET /healthz HTTP/1.1\r\nhost: localhost\r\nx: {}\r\n\r\n", "y".repeat(100_000));
     let answer = ask(address, &head).await;
-    assert!(answer.starts_with("HTTP/1.1 431 "), "{answer:?}");
+    // The answer may get lost in the reset that follows it; what matters is that nobody was served.
+    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431 "), "{answer:?}");
 }
