@@ -8,13 +8,14 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use sha2::{Digest, Sha256};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
-use crate::native;
+use crate::{limits, native};
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -62,9 +63,11 @@ impl Cache {
         self.dir.join(format!("{}-{:016x}.cwasm", hex(digest), self.compatibility))
     }
 
-    /// A place for the compiler to write to.
+    /// A place for one compiler to write to; never the same twice.
     pub(crate) fn scratch(&self, digest: &[u8; 32]) -> PathBuf {
-        self.dir.join(format!("{}.{}.tmp", hex(digest), std::process::id()))
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        self.dir.join(format!("{}.{}.{count}.tmp", hex(digest), std::process::id()))
     }
 
     /// Takes what the compiler wrote into the cache.
@@ -72,8 +75,9 @@ impl Cache {
         let path = self.path(digest);
         let sum = checksum(scratch)?;
         fs::set_permissions(scratch, fs::Permissions::from_mode(0o400))?;
-        let _ = fs::remove_file(&path);
-        fs::write(sum_path(&path), sum)?;
+        let scratch_sum = scratch.with_extension("sum.tmp");
+        fs::write(&scratch_sum, sum)?;
+        fs::rename(&scratch_sum, sum_path(&path))?;
         fs::rename(scratch, &path)
     }
 
@@ -110,12 +114,15 @@ impl Cache {
         for entry in fs::read_dir(&self.dir)? {
             let entry = entry?;
             let name = entry.file_name().to_string_lossy().into_owned();
-            let about = entry.metadata()?;
+            // A compiler's file may have got its final name meanwhile.
+            let Ok(about) = entry.metadata() else { continue };
             if name.ends_with(&ours) {
                 kept.push((about.modified()?, about.len(), entry.path()));
-            } else if name.ends_with(".cwasm") || name.ends_with(".tmp") {
+            } else if name.ends_with(".cwasm") {
                 let _ = fs::remove_file(entry.path());
                 let _ = fs::remove_file(sum_path(&entry.path()));
+            } else if name.ends_with(".tmp") && is_abandoned(&about) {
+                let _ = fs::remove_file(entry.path());
             }
         }
         kept.sort();
@@ -130,6 +137,12 @@ impl Cache {
         }
         Ok(())
     }
+}
+
+/// Whether no compiler can still be writing it: another host may share the folder in tests and upgrades.
+fn is_abandoned(about: &fs::Metadata) -> bool {
+    let age = about.modified().ok().and_then(|at| at.elapsed().ok());
+    age.is_some_and(|age| age > 2 * limits::COMPILE_TIMEOUT)
 }
 
 fn sum_path(path: &Path) -> PathBuf {
@@ -165,8 +178,9 @@ mod tests {
         let cache = Cache::open(dir, 7, u64::MAX).expect("a cache");
         let digest = [1; 32];
         let code = engine.precompile_component(EMPTY_COMPONENT).expect("code");
-        fs::write(cache.scratch(&digest), code).expect("written");
-        cache.adopt(&digest, &cache.scratch(&digest)).expect("adopted");
+        let scratch = cache.scratch(&digest);
+        fs::write(&scratch, code).expect("written");
+        cache.adopt(&digest, &scratch).expect("adopted");
         (cache, digest)
     }
 

@@ -61,14 +61,12 @@ fn exported(names: &[String]) -> String {
 /// Checks the world of a step and returns what it imports, as it names them.
 pub(crate) fn step(wasm: &[u8]) -> Result<Vec<String>, NotAStep> {
     let (imports, exports) = world(wasm)?;
-    let wanted = format!("{PACKAGE}/handler@{VERSION}");
     if !exports.iter().any(|name| speaks(name, "handler")) {
         return Err(match exports.iter().find(|name| name.starts_with("reipaz:step/handler")) {
             Some(found) => NotAStep::OtherVersion { found: found.clone() },
             None => NotAStep::NoHandler(exports),
         });
     }
-    tracing::trace!(export = %wanted, "found");
     let ours_of_another_version = imports
         .iter()
         .find(|name| name.starts_with("reipaz:step/") && !OURS.iter().any(|ours| speaks(name, ours)));

@@ -207,8 +207,8 @@ impl Inner {
 fn checked(said: handler::Manifest) -> Result<Manifest, InstallError> {
     let mut mistakes = Vec::new();
     let mut json = |what: &str, text: &str| -> Value {
-        if text.len() > limits::DETAILS_BYTES * 4 {
-            mistakes.push(format!("its {what} has more than {} KiB", limits::DETAILS_BYTES * 4 >> 10));
+        if text.len() > limits::SCHEMA_BYTES {
+            mistakes.push(format!("its {what} has more than {} KiB", limits::SCHEMA_BYTES >> 10));
         }
         serde_json::from_str(text).unwrap_or_else(|error| {
             mistakes.push(format!("its {what} is no JSON: {error}"));

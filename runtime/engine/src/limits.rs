@@ -56,6 +56,9 @@ pub const MESSAGE_BYTES: usize = 4 << 10;
 /// A failure's details, in bytes of JSON.
 pub const DETAILS_BYTES: usize = 64 << 10;
 
+/// Each schema of a manifest, and its extra, in bytes of JSON.
+pub const SCHEMA_BYTES: usize = 256 << 10;
+
 /// A progress note, in bytes.
 pub const NOTE_BYTES: usize = 1 << 10;
 

@@ -111,7 +111,7 @@ pub(crate) fn from_hyper(error: &hyper::Error) -> Error {
         Error::HttpProtocolError
     } else if error.is_timeout() {
         Error::HttpResponseTimeout
-    } else if error.is_incomplete_message() {
+    } else if error.is_incomplete_message() || ends_early(error) {
         Error::HttpResponseIncomplete
     } else if let Some(Error::HttpRequestBodySize(size)) =
         error.source().and_then(|e| e.downcast_ref::<Error>())
@@ -120,4 +120,10 @@ pub(crate) fn from_hyper(error: &hyper::Error) -> Error {
     } else {
         Error::ConnectionTerminated
     }
+}
+
+/// Whether a body ended before its length said so.
+fn ends_early(error: &hyper::Error) -> bool {
+    let io = error.source().and_then(|source| source.downcast_ref::<std::io::Error>());
+    io.is_some_and(|io| io.kind() == std::io::ErrorKind::UnexpectedEof)
 }

@@ -22,6 +22,9 @@ use crate::limits;
 /// How many of a name's addresses are tried.
 const ADDRESSES: usize = 4;
 
+/// How long a name may take to be resolved.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// How long one address may take while another could be tried.
 const ADDRESS_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -46,13 +49,16 @@ pub(crate) async fn connect(key: &Key, gate: &Gate, tls: &Tls, denials: &Denials
 async fn admitted(key: &Key, gate: &Gate, denials: &Denials) -> Result<Vec<SocketAddr>> {
     let found: Vec<SocketAddr> = match &key.host {
         Host::Address(address) => vec![SocketAddr::new(*address, key.port)],
-        Host::Name(name) => tokio::net::lookup_host((name.as_str(), key.port))
-            .await
-            .map_err(|error| {
-                tracing::debug!(host = %name, %error, "a name cannot be resolved");
-                Error::DnsError { rcode: Some("NXDOMAIN or no server".to_owned()), info_code: None }
-            })?
-            .collect(),
+        Host::Name(name) => {
+            tokio::time::timeout(LOOKUP_TIMEOUT, tokio::net::lookup_host((name.as_str(), key.port)))
+                .await
+                .map_err(|_| Error::DnsTimeout)?
+                .map_err(|error| {
+                    tracing::debug!(host = %name, %error, "a name cannot be resolved");
+                    Error::DnsError { rcode: Some("NXDOMAIN or no server".to_owned()), info_code: None }
+                })?
+                .collect()
+        }
     };
     if found.is_empty() {
         return Err(Error::DnsError { rcode: Some("no address".to_owned()), info_code: None });

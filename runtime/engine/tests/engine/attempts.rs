@@ -28,16 +28,16 @@ async fn a_step_is_told_its_context() {
     );
 }
 
+async fn peak_bytes(rig: &Rig, bytes: u64) -> u64 {
+    rig.run(json!({"do": "memory", "bytes": bytes})).await.usage.memory_peak_bytes
+}
+
 #[tokio::test]
 async fn each_attempt_gets_a_fresh_instance() {
     let rig = Rig::new().await;
-    let peak = |bytes: u64| {
-        let attempt = rig.attempt(json!({"do": "memory", "bytes": bytes}));
-        async { rig.engine.run(attempt).await.usage.memory_peak_bytes }
-    };
-    let small = peak(1).await;
-    assert!(peak(50 << 20).await > 50 << 20);
-    assert_eq!(peak(1).await, small, "nothing is left of the attempt before");
+    let small = peak_bytes(&rig, 1).await;
+    assert!(peak_bytes(&rig, 50 << 20).await > 50 << 20);
+    assert_eq!(peak_bytes(&rig, 1).await, small, "nothing is left of the attempt before");
 }
 
 #[tokio::test]

@@ -106,10 +106,11 @@ async fn what_describes_itself_badly_is_refused() {
 #[tokio::test]
 async fn a_component_that_does_not_validate_is_the_plugins_fault_and_not_the_hosts() {
     let rig = Rig::new().await;
-    // A step whose code section was altered: still a component to look at, and no valid one.
-    let mut wasm = step("", "unreachable");
-    let at = wasm.windows(2).rposition(|pair| pair == [0x00, 0x0b]).unwrap();
-    wasm[at] = 0x6a;
+    // A step whose run returns an f32 instead of an i32: a component to look at, and no valid one.
+    let mut wasm = step("", "(i32.const 1234567)");
+    let i32_const = [0x41, 0x87, 0xad, 0xcb, 0x00];
+    let at = wasm.windows(i32_const.len()).position(|bytes| bytes == i32_const).unwrap();
+    wasm[at] = 0x43;
     let error = refused(&rig, wasm).await;
     assert!(matches!(error, InstallError::Compile(reipaz_engine::CompileError::Refused(_))), "{error}");
     rig.assert_sound().await;

@@ -109,6 +109,16 @@ async fn answer(stream: &mut TcpStream, body: &[u8]) -> std::io::Result<()> {
     stream.write_all(body).await
 }
 
+/// What a TLS client begins with.
+const TLS_HANDSHAKE: [u8; 1] = [0x16];
+
+/// Answers as plain servers do, and closes once the client has.
+async fn refuse_tls(stream: &mut TcpStream) -> std::io::Result<()> {
+    stream.write_all(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n").await?;
+    stream.shutdown().await?;
+    stream.read_to_end(&mut Vec::new()).await.map(drop)
+}
+
 /// One request, or none when the other side has closed.
 async fn read(stream: &mut TcpStream) -> std::io::Result<Option<Request>> {
     let mut head = Vec::new();
@@ -118,6 +128,10 @@ async fn read(stream: &mut TcpStream) -> std::io::Result<Option<Request>> {
             return Ok(None);
         }
         head.push(byte[0]);
+        if head == TLS_HANDSHAKE {
+            refuse_tls(stream).await?;
+            return Ok(None);
+        }
     }
     let head = String::from_utf8_lossy(&head).into_owned();
     let mut lines = head.trim_end().split("\r\n");
