@@ -46,10 +46,16 @@ fn infer(text: &str) -> Value {
     boolean(text).map_or_else(|| Value::String(text.to_owned()), Value::Bool)
 }
 
-/// A number by JSON's grammar, so neither `007` nor `+1`, `.5`, `NaN` or `0x10`.
+/// A number by JSON's grammar, so neither `007` nor `+1`, `.5`, `NaN` or `0x10`; and none whose digits would be lost: an integer
+/// of more than 64 bits is somebody's identifier.
 fn number(text: &str) -> Option<Number> {
-    let looks_like_one = text.starts_with(|first: char| first == '-' || first.is_ascii_digit());
-    looks_like_one.then(|| serde_json::from_str(text).ok()).flatten()
+    let starts_as_one = text.starts_with(|first: char| first == '-' || first.is_ascii_digit());
+    if !starts_as_one || !text.ends_with(|last: char| last.is_ascii_digit()) {
+        return None;
+    }
+    let number: Number = serde_json::from_str(text).ok()?;
+    let written_whole = !text.contains(['.', 'e', 'E']);
+    (!written_whole || number.is_i64() || number.is_u64()).then_some(number)
 }
 
 fn boolean(text: &str) -> Option<bool> {

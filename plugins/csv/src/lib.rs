@@ -12,8 +12,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use cell::Type;
-pub use parse::{ParseInput, Parsed};
-pub use write::{WriteInput, Written};
+pub use parse::{ParseInput, Parsed, Row};
+pub use write::{RowIn, WriteInput, Written};
 
 /// How many rows one table may have. Bigger tables are no JSON values any more.
 pub const MAX_ROWS: usize = 100_000;

@@ -148,14 +148,18 @@ fn column_names(
         Some(given) => given.clone(),
         None => from_header,
     };
-    let mut seen = HashSet::new();
-    match names.iter().find(|name| !seen.insert(name.as_str())) {
-        Some(twice) => Err(StepError::permanent(
+    if let Some(twice) = repeated(&names) {
+        return Err(StepError::permanent(
             "csv_header",
             format!("two columns are named {twice:?}; give names of your own with `columns`"),
-        )),
-        None => Ok(names),
+        ));
     }
+    Ok(names)
+}
+
+fn repeated(names: &[String]) -> Option<&String> {
+    let mut seen = HashSet::new();
+    names.iter().find(|name| !seen.insert(name.as_str()))
 }
 
 /// The type of each column that has one of its own.

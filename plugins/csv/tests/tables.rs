@@ -47,8 +47,13 @@ fn without_a_header_rows_are_lists_or_have_given_names() {
 
 #[test]
 fn inference_reads_what_json_knows() {
-    let table = parse(json!({"infer": true}), "a,b,c,d,e,f\n1,-2.5e3,true,,007,NaN\n").expect("a table");
-    assert_eq!(table["rows"][0], json!({"a": 1, "b": -2500.0, "c": true, "d": null, "e": "007", "f": "NaN"}));
+    let table =
+        parse(json!({"infer": true}), "a,b,c,d,e,f,g\n1,-2.5e3,true,,007,NaN,123456789012345678901\n")
+            .expect("a table");
+    assert_eq!(
+        table["rows"][0],
+        json!({"a": 1, "b": -2500.0, "c": true, "d": null, "e": "007", "f": "NaN", "g": "123456789012345678901"})
+    );
 }
 
 #[test]

@@ -153,7 +153,7 @@ mod tests {
         };
         assert_eq!(kind(Some("$nothing"), &[]), (ErrorKind::Parse, None));
         assert_eq!(kind(Some("empty"), &[]), (ErrorKind::NoResult, None));
-        assert_eq!(kind(None, &["1", ".a ."]), (ErrorKind::Parse, Some(1)));
+        assert_eq!(kind(None, &["1", ".a |"]), (ErrorKind::Parse, Some(1)));
         assert_eq!(kind(None, &["1", "$input.n.x"]), (ErrorKind::Runtime, Some(1)));
         assert_eq!(kind(None, &["1, 2"]), (ErrorKind::ManyResults, Some(0)));
         assert_eq!(kind(None, &["nan"]), (ErrorKind::NotJson, Some(0)));

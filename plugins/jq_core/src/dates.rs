@@ -85,8 +85,9 @@ impl Moment {
             return Err(Error::str(format_args!("{value} is no time")));
         }
         // A float near today has a quarter of a microsecond; more digits would be noise.
-        let micros = (number * 1e6).round() as i64;
-        Ok(Self { seconds: micros.div_euclid(1_000_000), nanos: micros.rem_euclid(1_000_000) * 1000 })
+        let seconds = number.floor();
+        let micros = ((number - seconds) * 1e6).round() as i64;
+        Ok(Self { seconds: seconds as i64 + micros / 1_000_000, nanos: micros % 1_000_000 * 1000 })
     }
 
     /// `[year, month from 0, day, hours, minutes, seconds, ...]`

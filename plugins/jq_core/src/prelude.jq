@@ -97,7 +97,7 @@ def flatten: [recurse(arrays[]) | select(isarray | not)];
 def flatten($d): if $d > 0 then map(if isarray then flatten($d-1) else [.] end) | add end;
 def capture_of_match: map(select(.name) | { (.name): .string} ) | add + {};
 def test(re; flags): matches(re; flags) | any;
-def scan_(re; flags): matches(re; flags)[] | [.[].string] | if .[1] then .[1:] else .[0] end;
+def scan_(re; flags): matches(re; flags)[] | [.[].string] | if length > 1 then .[1:] else .[0] end;
 def match(re; flags): matches(re; flags)[] | .[0] + { captures: .[1:] };
 def capture(re; flags): matches(re; flags)[] | capture_of_match;
 def split($sep):

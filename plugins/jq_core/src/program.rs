@@ -86,7 +86,11 @@ impl Program {
     pub fn run(&self, variables: &[Val], input: Val) -> Result<Val, RunError> {
         let context = Ctx::<data::JustLut<Val>>::new(&self.filter.lut, Vars::new(variables.iter().cloned()));
         let mut values = self.filter.id.run((context, input)).map(unwrap_valr);
-        let failed = |error: jaq_core::Error<Val>| RunError::Failed(error.to_string());
+        // A string that was raised is its own message, without quotes.
+        let failed = |error: jaq_core::Error<Val>| match error.into_val() {
+            Val::TStr(message) => RunError::Failed(String::from_utf8_lossy(&message).into_owned()),
+            other => RunError::Failed(other.to_string()),
+        };
         let first = values.next().ok_or(RunError::NoResult)?.map_err(failed)?;
         match values.next() {
             None => Ok(first),

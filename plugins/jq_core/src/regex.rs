@@ -44,7 +44,7 @@ impl Flags {
     }
 }
 
-/// A list of what is wanted: a match is a list of objects (the whole, then each group that took part), the rest is strings.
+/// A list of what is wanted: a match is a list of objects (the whole, then each group), the rest is strings.
 pub(crate) fn apply(text: &str, expression: &str, flags: &str, want: Want) -> ValR<Val> {
     let Flags { global, no_empty, regex } = Flags::read(expression, flags)?;
     let mut parts: Vec<Val> = Vec::new();
@@ -74,23 +74,22 @@ pub(crate) fn apply(text: &str, expression: &str, flags: &str, want: Want) -> Va
 
 fn describe(captures: &Captures<'_>, from: usize, regex: &Regex, places: &mut Places<'_>) -> ValR<Val> {
     let start = places.letters_to(from);
-    let groups = captures.iter().zip(regex.capture_names());
-    groups
-        .filter_map(|(group, name)| Some((group?, name)))
-        .map(|(group, name)| {
-            // Groups may stand before others that end earlier, so they are counted from the match's start each.
-            let before = &places.text[from..group.start()];
-            let fields = [
-                ("offset", Val::from((start + before.chars().count()) as isize)),
-                ("length", Val::from(group.as_str().chars().count() as isize)),
-                ("string", Val::from(group.as_str().to_owned())),
-            ];
-            let name = name.map(|name| ("name", Val::from(name.to_owned())));
-            Val::from_map(
-                fields.into_iter().chain(name).map(|(key, value)| (Val::from(key.to_owned()), value)),
-            )
-        })
-        .collect()
+    let describe_group = |(group, name): (Option<regex_lite::Match<'_>>, Option<&str>)| {
+        // A group that took no part stands at -1, as in jq.
+        let (offset, length, string) = match group {
+            // Groups may stand before others that end earlier, so each is counted from the match's start.
+            Some(group) => {
+                let before = places.text[from..group.start()].chars().count();
+                let length = group.as_str().chars().count();
+                ((start + before) as isize, length as isize, Val::from(group.as_str().to_owned()))
+            }
+            None => (-1, 0, Val::Null),
+        };
+        let fields = [("offset", Val::from(offset)), ("length", Val::from(length)), ("string", string)];
+        let name = name.map(|name| ("name", Val::from(name.to_owned())));
+        Val::from_map(fields.into_iter().chain(name).map(|(key, value)| (Val::from(key.to_owned()), value)))
+    };
+    captures.iter().zip(regex.capture_names()).map(describe_group).collect()
 }
 
 /// Counts letters up to a byte, going on from the last count: matches come in order.

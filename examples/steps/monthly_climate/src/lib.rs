@@ -94,6 +94,7 @@ pub fn monthly_climate(input: Input) -> Result<Climate, StepError> {
         days: input.rows.len(),
         months: MONTHS
             .iter()
+            .copied()
             .zip(&months)
             .filter(|(_, days)| !days.is_empty())
             .map(|(name, days)| month(name, days, input.wet_day_mm))

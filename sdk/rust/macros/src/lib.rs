@@ -12,7 +12,7 @@ use syn::parse_macro_input;
 
 /// Makes a Reipaz step of a function.
 ///
-/// ```ignore
+/// ```text
 /// /// Scores an order.
 /// #[reipaz_sdk::step(
 ///     name = "score",                     // else the Cargo package's name
