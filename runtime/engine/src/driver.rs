@@ -66,14 +66,14 @@ impl Wanted for GoOn {
     }
 }
 
-/// Runs what `call` makes of a fresh store, within bounds. `outbound` makes the way out once the clock and the place for
-/// denials are there.
+/// Runs what `call` makes of a fresh store, within bounds. `outbound` makes the way out once the place for denials
+/// is there.
 pub(crate) async fn drive<T>(
     engine: &wasmtime::Engine,
     ticker: &Ticker,
     bounds: Bounds,
     given: Given,
-    outbound: impl FnOnce(Clock, Denials) -> Outbound,
+    outbound: impl FnOnce(Denials) -> Outbound,
     call: impl AsyncFnOnce(&mut Store<State>) -> wasmtime::Result<T>,
 ) -> Ended<T> {
     let began = Instant::now();
@@ -87,7 +87,7 @@ pub(crate) async fn drive<T>(
         let world = World {
             seed: given.seed,
             memory_bytes: bounds.memory_bytes,
-            outbound: outbound(clock.clone(), denials.clone()),
+            outbound: outbound(denials.clone()),
             clock,
             notebook: notebook.clone(),
             denials: denials.clone(),

@@ -19,7 +19,6 @@ use crate::config::EngineConfig;
 use crate::driver::{self, Bounds, Ended, Given};
 use crate::evaluate::Jq;
 use crate::grants::Grants;
-use crate::guest::clock::Clock;
 use crate::guest::state::{self, Denials, State};
 use crate::http::{Client, Outbound};
 use crate::machine::{self, Pool};
@@ -235,8 +234,8 @@ impl Inner {
     }
 
     /// A way out that allows nothing.
-    pub(crate) fn no_way_out(&self, clock: Clock, denials: Denials) -> Outbound {
-        Outbound::new(self.client.clone(), Arc::default(), Arc::new(NoSecrets), denials, clock)
+    pub(crate) fn no_way_out(&self, denials: Denials) -> Outbound {
+        Outbound::new(self.client.clone(), Arc::default(), Arc::new(NoSecrets), denials)
     }
 
     async fn attempt(&self, plugin: &Plugin, attempt: Attempt) -> Outcome {
@@ -266,7 +265,7 @@ impl Inner {
             draining: self.draining.clone(),
         };
         let client = self.client.clone();
-        let outbound = move |clock, denials| Outbound::new(client, grants, secrets, denials, clock);
+        let outbound = move |denials| Outbound::new(client, grants, secrets, denials);
         let ended = driver::drive(&self.machine, &self.ticker, bounds, given, outbound, async |store| {
             let step = plugin.pre.instantiate_async(&mut *store).await?;
             step.reipaz_step_handler().call_run(&mut *store, &context, &input).await

@@ -76,7 +76,7 @@ impl Inner {
             cancel,
         };
         let given = self.nothing_given(seed);
-        let no_way_out = |clock, denials| self.no_way_out(clock, denials);
+        let no_way_out = |denials| self.no_way_out(denials);
         let ended = driver::drive(&self.machine, &self.ticker, bounds, given, no_way_out, async |store| {
             let jq = jq.pre.instantiate_async(&mut *store).await?;
             jq.reipaz_jq_evaluate().call_eval(&mut *store, &scope, condition.as_deref(), &filters).await

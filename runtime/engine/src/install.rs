@@ -187,7 +187,7 @@ impl Inner {
             return Err(InstallError::Describe(lost()));
         };
         let given = self.nothing_given([0; 32]);
-        let no_way_out = |clock, denials| self.no_way_out(clock, denials);
+        let no_way_out = |denials| self.no_way_out(denials);
         let ended = driver::drive(&self.machine, &self.ticker, bounds, given, no_way_out, async |store| {
             let step = plugin.pre.instantiate_async(&mut *store).await?;
             step.reipaz_step_handler().call_describe(&mut *store).await

@@ -33,6 +33,9 @@ use crate::{
 /// What a client is told to wait when a bound is reached.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
+/// How soon a submission that waits for its owner learns that the disk is full.
+const LOOK_FOR_SPACE_EVERY: Duration = Duration::from_millis(250);
+
 /// An owner that has not answered by then is reported as not ready; it answers in milliseconds unless its disk hangs.
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 
@@ -76,6 +79,13 @@ impl App {
             Full::Closed(_) => stopping(),
         })?;
         Ok(receiver)
+    }
+
+    /// Until the partition's owner cannot write.
+    async fn out_of_space(&self, partition: u32) {
+        while !self.owners[partition as usize].no_space.load(Ordering::Relaxed) {
+            tokio::time::sleep(LOOK_FOR_SPACE_EVERY).await;
+        }
     }
 
     fn home(&self, run: RunId) -> u32 {
@@ -176,6 +186,8 @@ impl Facade for App {
             answered = &mut answer => Some(answered),
             () = tokio::time::sleep(patience) => None,
             () = self.draining.cancelled(), if until_terminal => None,
+            // Whether this very submission still becomes durable is open: a repetition under its key finds out.
+            () = self.out_of_space(partition) => return Err(FacadeError::StorageFull),
         };
         match answered {
             Some(Ok(answered)) => self.submitted(answered).await,
@@ -302,7 +314,7 @@ fn merge(pages: Vec<RunPage>, limit: usize) -> RunPage {
         merged.partial |= page.partial;
         merged.runs.extend(page.runs.into_iter().filter(|run| seen.insert(run.id)));
     }
-    merged.runs.sort_by(|a, b| (b.created_at, b.id).cmp(&(a.created_at, a.id)));
+    merged.runs.sort_by_key(|run| std::cmp::Reverse((run.created_at, run.id)));
     merged.more |= merged.runs.len() > limit;
     merged.runs.truncate(limit);
     merged

@@ -224,9 +224,8 @@ impl Attempts {
         let secrets: BTreeMap<Arc<str>, String> =
             secrets.iter().map(|name| (Arc::clone(name), SecretStore::placeholder(name))).collect();
         let view = View { scope, secrets: &secrets };
-        match evaluate::holds(condition, view).transpose()? {
-            Some(false) => return Ok(Rendered::ConditionFalse),
-            Some(true) | None => {}
+        if evaluate::holds(condition, view).transpose()? == Some(false) {
+            return Ok(Rendered::ConditionFalse);
         }
         let mut filters = evaluate::prepare(condition, template);
         if filters.filters.is_empty() {

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock, atomic::Ordering};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use reipaz_journal::Embedded;
 
-use crate::app::App;
+use crate::{api, app::App};
 
 /// Renders everything.
 pub(crate) struct Metrics {
@@ -25,7 +25,9 @@ impl Metrics {
                 [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0];
             let built =
                 PrometheusBuilder::new().set_buckets(&buckets).and_then(PrometheusBuilder::install_recorder);
-            built.inspect_err(|error| tracing::warn!(%error, "no metrics recorder")).ok()
+            let handle = built.inspect_err(|error| tracing::warn!(%error, "no metrics recorder")).ok();
+            api::describe_metrics();
+            handle
         });
         Self { handle: handle.clone(), app, journal }
     }

@@ -137,6 +137,7 @@ impl Host {
         let catalog = Arc::new(Catalog::open(embedded.catalog(), paths.plugins.clone(), configured)?);
         install_standard_plugins(&catalog, &engine).await?;
         catalog.load_all(&engine).await;
+        engine.prepare().await.map_err(|failure| HostError::Engine(failure.message))?;
 
         let (stored_senders, stored_receivers): (Vec<_>, Vec<_>) =
             (0..config.partitions).map(|_| watch::channel(0_u64)).unzip();
@@ -270,6 +271,7 @@ impl Host {
     /// Orderly: see the module. What attempts did not end is executed again by the next host.
     pub async fn stop(mut self) -> Result<(), HostError> {
         self.draining.cancel();
+        self.app.engine.drain();
         self.stop_owners.cancel();
         while let Some(owner) = self.owners.join_next().await {
             owner.map_err(|error| HostError::Panicked(error.to_string()))??;

@@ -75,3 +75,6 @@ pub trait Deliveries<T>: Send {
     /// Starts anew at what [`crate::Opened::consumed`] said, after a take-over: messages at or beyond it arrive (again).
     fn seek(&mut self, consumed: Option<Cursor>);
 }
+
+/// Both ends of an intake: the way in, and for each partition, in order, what its owner takes from.
+pub type Ends<T> = (std::sync::Arc<dyn Intake<T>>, Vec<Box<dyn Deliveries<T>>>);

@@ -156,9 +156,8 @@ fn quoted(rest: &str, quote: u8) -> Result<usize, Refusal> {
     let bytes = rest.as_bytes();
     let mut at = 1;
     while at < bytes.len() {
-        if bytes[at] == b'\\' {
-            at += 2;
-        } else if bytes[at] == quote && bytes.get(at + 1) == Some(&quote) {
+        let escapes = bytes[at] == b'\\' || (bytes[at] == quote && bytes.get(at + 1) == Some(&quote));
+        if escapes {
             at += 2;
         } else if bytes[at] == quote {
             return Ok(at + 1);

@@ -108,7 +108,7 @@ fn the_question_mark_classes_errors() {
         (class_of(io(io::ErrorKind::TimedOut)), ErrorClass::Timeout, "io_timed_out"),
         (class_of(io(io::ErrorKind::NotFound)), ErrorClass::Permanent, "io_not_found"),
         (class_of(io(io::ErrorKind::Interrupted)), ErrorClass::Transient, "io_interrupted"),
-        (class_of(json("{")), ErrorClass::Permanent, "invalid_json"),
+        (class_of(json("")), ErrorClass::Permanent, "invalid_json"),
         (class_of(json("\"x\"")), ErrorClass::Permanent, "unexpected_json"),
         (class_of("x".parse::<u8>().expect_err("no number")), ErrorClass::Permanent, "parse_int_error"),
     ] {

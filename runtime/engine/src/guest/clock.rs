@@ -3,9 +3,9 @@
 //!
 //! The rule: time starts where the attempt's journal says. Every look at a clock, and every question whether a sleep is over,
 //! moves it by [`LOOK`]. A sleep really sleeps, and when it is over the time is at least its end; sleeps that run side by
-//! side end one after another in the order of their ends, never two in one poll, whatever the machine's timers do. Only an answer
-//! from outside brings real time in (`catch_up`), and a silent guest gets none. So what a silent guest reads follows from
-//! what it does and nothing else.
+//! side end one after another in the order of their ends, never two in one poll, whatever the machine's timers do.
+//! Real time never comes in, not even with an answer from outside: an attempt that is executed again after its host was lost
+//! reads what it read before.
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -55,13 +55,6 @@ impl Clock {
     pub(crate) fn real_us(&self) -> u64 {
         let now = self.start + self.really_started.elapsed();
         u64::try_from(now.as_micros()).unwrap_or(u64::MAX)
-    }
-
-    /// Moves on to what has really passed, if that is more: an answer from outside came, so nothing can be repeated anyway.
-    pub(crate) fn catch_up(&self) {
-        let passed = self.really_started.elapsed();
-        let mut time = self.time();
-        time.since_start = time.since_start.max(passed);
     }
 
     fn look(&self) -> Duration {

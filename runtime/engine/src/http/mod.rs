@@ -26,7 +26,6 @@ use wasmtime_wasi_http::{Error, RequestOptions, Result, WasiBody, WasiHttpHooks}
 use crate::attempt::Secrets;
 use crate::config::HttpLimits;
 use crate::grants::{Grants, Host};
-use crate::guest::clock::Clock;
 use crate::guest::state::Denials;
 use crate::http::address::Gate;
 use crate::http::pool::{Key, Pool};
@@ -50,7 +49,6 @@ pub(crate) struct Outbound {
     grants: Arc<Grants>,
     secrets: Arc<dyn Secrets>,
     denials: Denials,
-    clock: Clock,
 }
 
 impl Outbound {
@@ -59,9 +57,8 @@ impl Outbound {
         grants: Arc<Grants>,
         secrets: Arc<dyn Secrets>,
         denials: Denials,
-        clock: Clock,
     ) -> Self {
-        Self { client, grants, secrets, denials, clock }
+        Self { client, grants, secrets, denials }
     }
 
     /// Where a request wants to go, if it may.
@@ -134,11 +131,9 @@ impl WasiHttpHooks for Outbound {
         let prepared = self.prepare(&mut request);
         let client = self.client.clone();
         let denials = self.denials.clone();
-        let clock = self.clock.clone();
         Box::new(async move {
             let (key, gate) = prepared?;
             let response = client.send(key, &gate, request, options.unwrap_or_default(), &denials).await;
-            clock.catch_up();
             Ok((response?, Box::new(async { Ok(()) }) as Transport))
         })
     }

@@ -41,6 +41,7 @@ pub(super) async fn read_within(
     let announced =
         headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     if announced.is_some_and(|length| length > limit) {
+        discard(body).await;
         return Err(too_large(limit));
     }
     if announced != Some(0) {
@@ -57,6 +58,15 @@ pub(super) async fn read_within(
             format!("the body did not arrive within {} s", time.as_secs()),
         )),
     }
+}
+
+/// Reads on and keeps nothing, within bounds: a client that is still sending would lose the answer in the reset that
+/// an unread body ends in.
+async fn discard(body: Body) {
+    let mut body = Limited::new(body, limits::DISCARD_BYTES);
+    let reading = async { while let Some(Ok(_)) = body.frame().await {} };
+    // Over the time as over the bytes: the answer goes out, and may be lost.
+    let _ = tokio::time::timeout(limits::DISCARD_TIME, reading).await;
 }
 
 fn too_large(limit: usize) -> Problem {

@@ -59,3 +59,9 @@ pub const METADATA_BYTES: usize = 1 << 10;
 pub const REASON_BYTES: usize = 1 << 10;
 /// A caller's own request id, bytes; a longer one is replaced.
 pub const REQUEST_ID_BYTES: usize = 64;
+
+/// How much of a body that is too large is read before the answer.
+pub const DISCARD_BYTES: usize = 64 << 20;
+
+/// And for how long.
+pub const DISCARD_TIME: Duration = Duration::from_secs(5);

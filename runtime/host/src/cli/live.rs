@@ -176,7 +176,7 @@ fn about(step: &StepView, now: Timestamp) -> String {
 }
 
 fn bar(done: usize, all: usize) -> String {
-    let filled = if all == 0 { BAR_CELLS } else { done * BAR_CELLS / all };
+    let filled = (done * BAR_CELLS).checked_div(all).unwrap_or(BAR_CELLS);
     format!("{}{}", "█".repeat(filled), "░".repeat(BAR_CELLS - filled))
 }
 

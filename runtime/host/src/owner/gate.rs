@@ -12,6 +12,9 @@ use reipaz_core::{ids::RunId, partition::Effect};
 /// Something to say to somebody, once it may be said.
 pub(crate) type Answer = Box<dyn FnOnce() + Send>;
 
+/// Encoded events, and encoded messages by partition: what one commit makes durable.
+pub(crate) type ToCommit = (Vec<Bytes>, Vec<(u32, Bytes)>);
+
 /// What waits for one commit.
 #[derive(Default)]
 pub(crate) struct Held {
@@ -52,9 +55,18 @@ impl Gate {
         self.pending.messages.push((to, body));
     }
 
-    /// Adds an effect of the decision whose events were just held.
-    pub(crate) fn hold_effect(&mut self, effect: Effect) {
-        self.pending.effects.push(effect);
+    /// Adds an effect of the decision whose events were just held. Comes back when nothing is held: what it follows
+    /// from is durable (a recovered owner takes up what was under way), so it may be done at once.
+    #[must_use]
+    pub(crate) fn hold_effect(&mut self, effect: Effect) -> Option<Effect> {
+        if !self.pending.is_empty() {
+            self.pending.effects.push(effect);
+        } else if let Some(held) = &mut self.in_flight {
+            held.effects.push(effect);
+        } else {
+            return Some(effect);
+        }
+        None
     }
 
     /// Says `answer`, which shows `run` as it is now: at once if all of that is durable, else after the commit that
@@ -74,7 +86,7 @@ impl Gate {
     }
 
     /// The next batch's records and messages, if there are any and no commit is in flight. It is in flight then.
-    pub(crate) fn next_commit(&mut self) -> Option<(Vec<Bytes>, Vec<(u32, Bytes)>)> {
+    pub(crate) fn next_commit(&mut self) -> Option<ToCommit> {
         if self.in_flight.is_some() || self.pending.is_empty() {
             return None;
         }
@@ -130,6 +142,23 @@ mod tests {
 
         gate.committed().answers.into_iter().for_each(|answer| answer());
         assert_eq!(said.load(Ordering::SeqCst), 2);
+    }
+
+    #[test]
+    fn an_effect_of_what_is_durable_comes_back_at_once() {
+        let id = || reipaz_core::ids::AttemptId {
+            run: run(1),
+            path: reipaz_core::ids::StepPath::top("a"),
+            attempt: 1,
+        };
+        let mut gate = Gate::default();
+        assert!(gate.hold_effect(Effect::CancelAttempt(id())).is_some(), "nothing is held");
+
+        gate.hold_record(Bytes::from_static(b"a"), Some(run(1)));
+        assert!(gate.hold_effect(Effect::CancelAttempt(id())).is_none());
+        gate.next_commit().expect("one record waits");
+        assert!(gate.hold_effect(Effect::CancelAttempt(id())).is_none(), "in flight is not durable");
+        assert_eq!(gate.committed().effects.len(), 2);
     }
 
     #[test]

@@ -172,7 +172,7 @@ impl Owner {
         }
         core.set_position(end);
         let clock = PartitionClock::new(core.last_time());
-        let quiet = if clean_stop || events == 0 { Duration::ZERO } else { QUIET_AFTER_UNCLEAN_STOP };
+        let quiet = if clean_stop { Duration::ZERO } else { QUIET_AFTER_UNCLEAN_STOP };
         let mut owner = Self {
             parts,
             core,
@@ -366,10 +366,10 @@ impl Owner {
             self.gate.hold_message(message.to, Bytes::from(message.body));
         }
         for effect in decision.effects {
-            if self.may_start_early(&effect) {
+            let now =
+                if self.may_start_early(&effect) { Some(effect) } else { self.gate.hold_effect(effect) };
+            if let Some(effect) = now {
                 self.perform(effect);
-            } else {
-                self.gate.hold_effect(effect);
             }
         }
         for run in changed {

@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 
 use super::{inbox, state::Shared, unblock};
 use crate::{
-    intake::{Arrived, Deliveries, Delivery, Full, Intake},
+    intake::{Arrived, Deliveries, Delivery, Ends, Full, Intake},
     ports::Cursor,
 };
 
@@ -15,10 +15,7 @@ use crate::{
 const MESSAGES_IN_A_ROW: u32 = 64;
 
 /// Both ends of the intake of every partition.
-pub(crate) fn channels<T: Send + 'static>(
-    shared: &Arc<Shared>,
-    bound: usize,
-) -> (Arc<dyn Intake<T>>, Vec<Box<dyn Deliveries<T>>>) {
+pub(crate) fn channels<T: Send + 'static>(shared: &Arc<Shared>, bound: usize) -> Ends<T> {
     let mut senders = Vec::new();
     let mut deliveries: Vec<Box<dyn Deliveries<T>>> = Vec::new();
     for partition in 0..shared.partitions.len() as u32 {

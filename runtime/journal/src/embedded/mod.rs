@@ -78,12 +78,7 @@ pub use self::{
     segment::PARTITIONS_LIMIT,
     stats::{Latency, Stats},
 };
-use crate::{
-    catalog::Catalog,
-    error::JournalError,
-    intake::{Deliveries, Intake},
-    ports::Journal,
-};
+use crate::{catalog::Catalog, error::JournalError, intake::Ends, ports::Journal};
 
 /// The smallest segment.
 pub const SEGMENT_BYTES_MIN: u64 = 64 << 10;
@@ -166,10 +161,7 @@ impl Embedded {
 
     /// The way in, with room for `bound` commands a partition, and its other end for each partition, in order. To be
     /// called once: messages go to whoever asks first.
-    pub fn intake<T: Send + 'static>(
-        &self,
-        bound: usize,
-    ) -> (Arc<dyn Intake<T>>, Vec<Box<dyn Deliveries<T>>>) {
+    pub fn intake<T: Send + 'static>(&self, bound: usize) -> Ends<T> {
         intake::channels(&self.running.shared, bound)
     }
 

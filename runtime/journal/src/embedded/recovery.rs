@@ -86,17 +86,14 @@ pub(crate) fn check(
 /// Refuses a hole between the files' numbers, or one before the first.
 fn check_sequence(dir: &Path, files: &[(u64, PathBuf)], mark: Option<Mark>) -> Result<(), JournalError> {
     let first = mark.map(|mark| mark.first_segment).or(files.first().map(|(sequence, _)| *sequence));
-    let mut expected = first.unwrap_or(1);
+    let first = first.unwrap_or(1);
     if files.is_empty() {
-        return Err(damage::missing(segment::path(dir, expected)));
+        return Err(damage::missing(segment::path(dir, first)));
     }
-    for (sequence, _) in files {
-        if *sequence != expected {
-            return Err(damage::missing(segment::path(dir, expected)));
-        }
-        expected += 1;
+    match (first..).zip(files).find(|(expected, (sequence, _))| sequence != expected) {
+        Some((expected, _)) => Err(damage::missing(segment::path(dir, expected))),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 impl Checked {

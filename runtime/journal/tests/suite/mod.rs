@@ -218,7 +218,7 @@ pub(crate) async fn a_reader_reads_in_bounded_pieces(mut backend: impl Backend) 
     let mut opened = open(&host, 0).await;
     let all: Vec<String> = (0..100).map(|number| format!("{number:0>100}")).collect();
     for group in all.chunks(7) {
-        let records = group.iter().map(bytes_of).collect();
+        let records = group.iter().map(|text| bytes_of(text)).collect();
         opened.log.commit(Batch { records, ..Batch::default() }).await.unwrap();
     }
     let mut reader = host.journal.reader(0);
@@ -238,8 +238,8 @@ pub(crate) async fn a_reader_reads_in_bounded_pieces(mut backend: impl Backend) 
     assert_eq!(one[0].position, Position(51));
 }
 
-fn bytes_of(text: &String) -> Bytes {
-    bytes(text.clone())
+fn bytes_of(text: &str) -> Bytes {
+    bytes(text.to_owned())
 }
 
 pub(crate) async fn a_reader_of_an_unknown_partition_finds_nothing(mut backend: impl Backend) {

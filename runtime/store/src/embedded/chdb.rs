@@ -139,11 +139,10 @@ impl Session {
     /// Runs a statement (with inline data behind an `INSERT ... FORMAT x`) and gives its whole result. Parameters are
     /// pairs of name and value, the value in ClickHouse's escaped text form, as over HTTP.
     pub(super) fn query(&mut self, sql: &[u8], format: &str, parameters: &[(Vec<u8>, Vec<u8>)]) -> Output {
-        let pointers = |part: fn(&(Vec<u8>, Vec<u8>)) -> &Vec<u8>| -> (Vec<*const c_char>, Vec<usize>) {
-            parameters.iter().map(|pair| (part(pair).as_ptr().cast::<c_char>(), part(pair).len())).unzip()
-        };
-        let (names, name_lengths) = pointers(|pair| &pair.0);
-        let (values, value_lengths) = pointers(|pair| &pair.1);
+        let pointer = |text: &Vec<u8>| (text.as_ptr().cast::<c_char>(), text.len());
+        let (names, name_lengths): (Vec<_>, Vec<_>) = parameters.iter().map(|pair| pointer(&pair.0)).unzip();
+        let (values, value_lengths): (Vec<_>, Vec<_>) =
+            parameters.iter().map(|pair| pointer(&pair.1)).unzip();
         // SAFETY: the connection is live (closed only by `drop`); every pointer comes with its length, or the four
         // arrays with their count, and lives through the call, which copies what it keeps.
         let result = unsafe {

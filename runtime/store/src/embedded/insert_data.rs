@@ -15,7 +15,7 @@ pub(super) struct InlineData<'s> {
 
 impl InlineData<'_> {
     /// The statement that reads the data from `file` instead.
-    pub(super) fn from_file(&self, file: &str) -> Vec<u8> {
+    pub(super) fn with_file(&self, file: &str) -> Vec<u8> {
         let file = file.replace('\\', "\\\\").replace('\'', "\\'");
         [self.head, b" FROM INFILE '", file.as_bytes(), b"' FORMAT ", self.format].concat()
     }
@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     fn parts(sql: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
-        find(sql).map(|found| (found.from_file("f"), sql[found.start..].to_vec()))
+        find(sql).map(|found| (found.with_file("f"), sql[found.start..].to_vec()))
     }
 
     #[test]

@@ -176,8 +176,11 @@ fn boundary(content_type: &str) -> Option<&str> {
     Some(boundary.trim_matches('"'))
 }
 
-/// The fields of a form (RFC 7578), in order: name and value.
-fn fields<'b>(body: &'b [u8], boundary: &str) -> Result<Vec<(&'b [u8], &'b [u8])>, BadRequest> {
+/// A field of a form: name and value.
+type Field<'b> = (&'b [u8], &'b [u8]);
+
+/// The fields of a form (RFC 7578), in order.
+fn fields<'b>(body: &'b [u8], boundary: &str) -> Result<Vec<Field<'b>>, BadRequest> {
     let delimiter = format!("\r\n--{boundary}");
     let opening = delimiter.as_bytes().get(2..).ok_or(BadRequest::Form)?;
     let mut rest = body.strip_prefix(opening).ok_or(BadRequest::Form)?;

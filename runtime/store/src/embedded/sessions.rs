@@ -142,7 +142,7 @@ impl Sessions {
 /// Runs an INSERT with its data in a file. The file is never made durable: it is gone when the answer goes out.
 fn insert(session: &mut Session, statement: &Statement, data: &[u8], file: &str) -> io::Result<Output> {
     let sql = match insert_data::find(&statement.sql) {
-        Some(found) => found.from_file(file),
+        Some(found) => found.with_file(file),
         None => statement.sql.clone(),
     };
     fs::write(file, data)?;

@@ -18,15 +18,16 @@ use std::rc::Rc;
 use super::{Error, ErrorKind, Request, Response};
 
 type Answer = Rc<dyn Fn(&Request) -> Result<Response, Error>>;
+type Seen = Rc<RefCell<Vec<Request>>>;
 
 thread_local! {
-    static SERVER: RefCell<Option<(Answer, Rc<RefCell<Vec<Request>>>)>> = const { RefCell::new(None) };
+    static SERVER: RefCell<Option<(Answer, Seen)>> = const { RefCell::new(None) };
 }
 
 /// While it lives, requests of this thread are answered by the function that was given.
 #[must_use = "it answers only while it lives"]
 pub struct Served {
-    requests: Rc<RefCell<Vec<Request>>>,
+    requests: Seen,
 }
 
 impl Served {
