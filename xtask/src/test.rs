@@ -114,13 +114,17 @@ impl Tally {
 
     fn run_programs(&mut self, programs: &[&Built], host: &Path, library: &Path) -> Result<()> {
         let mut all_passed = true;
+        let libraries = shell::output(shell::command("rustc").args(["--print", "target-libdir"]))?;
+        let libraries = libraries.trim();
         for program in programs {
             let mut command = shell::command(&program.executable);
             command.current_dir(&program.folder);
             command
                 .env("REIPAZ_BIN", host)
                 .env("REIPAZ_CHDB", library)
-                .env("CARGO_MANIFEST_DIR", &program.folder);
+                .env("CARGO_MANIFEST_DIR", &program.folder)
+                // The tests of a procedural macro are linked to the compiler's own libraries.
+                .env("LD_LIBRARY_PATH", libraries);
             if ALONE.contains(&program.target.as_str()) {
                 command.arg("--test-threads=1");
             } else if program.package == END_TO_END {

@@ -7,7 +7,8 @@ use reipaz_jq_core::{CompileError, Program, RunError, Val, read, write};
 fn eval(filter: &str, input: &str) -> Result<String, String> {
     let program = Program::compile(filter, &["$input"]).map_err(|error| error.to_string())?;
     let input = read(input).expect("the test's input is JSON");
-    let value = program.run(&[input.clone()], input).map_err(|error| error.to_string())?;
+    let value =
+        program.run(std::slice::from_ref(&input), input.clone()).map_err(|error| error.to_string())?;
     write(&value).map_err(|error| error.to_string())
 }
 

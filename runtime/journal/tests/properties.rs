@@ -82,7 +82,6 @@ fn step() -> impl Strategy<Value = Step> {
 
 /// A running host on the data, and what it must hold.
 struct Host {
-    data: Data,
     embedded: Option<Embedded>,
     logs: Vec<Box<dyn PartitionLog>>,
     intake: Option<Arc<dyn Intake<()>>>,
@@ -90,6 +89,8 @@ struct Host {
     model: Model,
     /// Makes every record and message different.
     number: u64,
+    /// Last, so that the directory outlives whoever works in it.
+    data: Data,
 }
 
 impl Host {

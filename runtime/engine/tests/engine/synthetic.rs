@@ -25,7 +25,8 @@ pub(crate) fn step_with_schema(fields: &str, run: &str, input_schema: &str) -> V
         data.push_str(&format!("(data (i32.const {at}) {text:?})\n"));
         record.extend_from_slice(&at.to_le_bytes());
         record.extend_from_slice(&(text.len() as u32).to_le_bytes());
-        at += text.len() as u32;
+        // The list among them must be aligned, even when it is empty.
+        at = (at + text.len() as u32).next_multiple_of(4);
     }
     let record: String = record.iter().map(|byte| format!("\\{byte:02x}")).collect();
     let module = format!(

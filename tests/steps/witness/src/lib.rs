@@ -37,7 +37,7 @@ fn look() -> Look {
 
 /// Posts two looks at clock and randomness.
 #[reipaz_sdk::step(name = "witness")]
-fn witness(input: Input) -> Result<Vec<Look>, StepError> {
+pub fn witness(input: Input) -> Result<Vec<Look>, StepError> {
     let mut looks = Vec::new();
     for _ in 0..2 {
         let look = look();
