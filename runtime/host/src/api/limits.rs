@@ -14,7 +14,8 @@ pub const SMALL_BODY_BYTES: usize = 64 << 10;
 pub const SQL_BYTES: usize = 256 << 10;
 /// A request's target (path and query), bytes: what proxies commonly let through.
 pub const TARGET_BYTES: usize = 8 << 10;
-/// A request's head in all, bytes; more is answered 431 by the HTTP layer.
+/// A request's head in all, bytes. The HTTP layer answers 431 once so much has arrived and the head has not ended; one
+/// that ends in the same read passes.
 pub const HEAD_BYTES: usize = 64 << 10;
 /// How deep an input's JSON may nest. Below serde_json's own 128, since expressions see the input a few levels down.
 pub const JSON_DEPTH: usize = 100;

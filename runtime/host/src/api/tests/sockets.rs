@@ -21,7 +21,8 @@ async fn served(api: &Api) -> (SocketAddr, CancellationToken, JoinHandle<()>) {
 
 async fn ask(address: SocketAddr, request: &str) -> String {
     let mut stream = TcpStream::connect(address).await.expect("connected");
-    stream.write_all(request.as_bytes()).await.expect("sent");
+    // A server that refuses a head does not read the rest of it.
+    let _ = stream.write_all(request.as_bytes()).await;
     let mut answer = String::new();
     // A refused head may come with a reset, after the answer.
     let _ = stream.read_to_string(&mut answer).await;
@@ -66,7 +67,7 @@ async fn a_stop_lets_an_open_request_finish() {
 async fn a_head_over_its_limit_is_refused() {
     let api = Api::new();
     let (address, ..) = served(&api).await;
-    let head = format!("GET /healthz HTTP/1.1\r\nhost: localhost\r\nx: {}\r\n\r\n", "y".repeat(100_000));
+    let head = format!("GET /healthz HTTP/1.1\r\nhost: localhost\r\nx: {}\r\n\r\n", "y".repeat(1 << 20));
     let answer = ask(address, &head).await;
     // The answer may get lost in the reset that follows it; what matters is that nobody was served.
     assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431 "), "{answer:?}");
