@@ -39,7 +39,9 @@ pub(crate) fn run() -> Result<()> {
     let library = setup::clickhouse()?;
     let data = dataset::ensure()?;
     println!("Building the host (the first time takes minutes, because a compiler is among its parts)");
-    let built = cargo::build(&["build", "--release", "--package", "reipaz"])?;
+    // The load generator too, as for `cargo xtask bench`: another selection would unify features differently and build
+    // the compiler twice.
+    let built = cargo::build(&["build", "--release", "--package", "reipaz", "--package", "reipaz-load"])?;
     let host_binary = built
         .iter()
         .find(|b| b.kind == "bin" && b.target == "reipaz")

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::uri::Scheme;
-use http::{HeaderValue, Request, Response, Uri, header};
+use http::{HeaderValue, Method, Request, Response, Uri, header};
 use http_body_util::BodyExt;
 use wasmtime_wasi_http::{Error, RequestOptions, Result, WasiBody, WasiHttpHooks};
 
@@ -139,6 +139,24 @@ impl WasiHttpHooks for Outbound {
     }
 }
 
+/// The head of a request that may be sent again when a connection that lay idle ends under it: the server may have
+/// closed it before it saw the request, or after, and a GET or HEAD may reach it twice (RFC 9110, section 9.2.2).
+fn repeatable(request: &Request<WasiBody>) -> Option<Request<()>> {
+    let has_body = request.headers().get(header::CONTENT_LENGTH).is_some_and(|length| length != "0");
+    if has_body || !(request.method() == Method::GET || request.method() == Method::HEAD) {
+        return None;
+    }
+    let mut head = Request::new(());
+    head.method_mut().clone_from(request.method());
+    head.uri_mut().clone_from(request.uri());
+    head.headers_mut().clone_from(request.headers());
+    Some(head)
+}
+
+fn empty() -> WasiBody {
+    http_body_util::Empty::new().map_err(|never| match never {}).boxed_unsync()
+}
+
 impl Client {
     async fn send(
         &self,
@@ -148,14 +166,21 @@ impl Client {
         options: RequestOptions,
         denials: &Denials,
     ) -> Result<Response<WasiBody>> {
-        let mut request = request.map(|body| body::capped_request(body, self.limits.request_bytes));
+        let again = repeatable(&request);
+        let capped = |request: Request<WasiBody>| {
+            request.map(|body| body::capped_request(body, self.limits.request_bytes))
+        };
+        let mut request = capped(request);
         while let Some(mut idle) = self.pool.take(&key, gate) {
             match body::first_byte(options.first_byte_timeout, idle.sender.try_send_request(request)).await? {
                 Ok(response) => return Ok(self.finish(response, key, idle, options)),
                 // The server closed it while it lay idle and nothing was sent: the next one, or a new one.
-                Err(mut refused) => match refused.take_message() {
-                    Some(unsent) => request = unsent,
-                    None => return Err(body::from_hyper(&refused.into_error())),
+                Err(mut refused) => match (refused.take_message(), &again) {
+                    (Some(unsent), _) => request = unsent,
+                    (None, Some(head)) if refused.error().is_incomplete_message() => {
+                        request = capped(head.clone().map(|()| empty()));
+                    }
+                    (None, _) => return Err(body::from_hyper(&refused.into_error())),
                 },
             }
         }
