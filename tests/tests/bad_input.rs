@@ -6,6 +6,7 @@ use http::Method;
 use reipaz_tests::{
     client::Answer,
     host::{Host, Settings},
+    scaffold,
     upstream::Upstream,
     workflows::{CALL, COUNT},
 };
@@ -231,6 +232,28 @@ async fn a_plugin_that_is_not_ours_is_refused_with_a_reason() {
 
     let noise = install(b"#!/bin/sh\necho hello\n".to_vec()).await;
     assert_eq!(noise.problem(422), "plugin-refused");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plugin_that_needs_a_grant_is_not_installed_without() {
+    // Given a component that asks for HTTP.
+    let witness = scaffold::component("witness").await;
+    let path = witness.to_str().expect("UTF-8");
+    let host = Host::plain().await;
+
+    // Without a grant it is refused, with what to do.
+    let refused = host.cli().run(&["plugin", "install", path]).await;
+    assert!(!refused.status.success());
+    assert!(refused.stderr.contains("http=POST *"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("--no-grants"), "{}", refused.stderr);
+    assert_eq!(host.client().get("/v1/plugins/witness").await.problem(404), "plugin-not-found");
+
+    // With one, or with the operator's word that it gets none, it is installed; a later version keeps what it had.
+    host.cli().run(&["plugin", "install", path, "--no-grants"]).await.success();
+    host.cli().run(&["plugin", "install", path, "--grant", "http=POST example.com"]).await.success();
+    host.cli().run(&["plugin", "install", path]).await.success();
+    let plugin = host.client().get("/v1/plugins/witness").await.expect(200).json();
+    assert_eq!(plugin["grants"]["http"], json!(["POST example.com"]), "{plugin}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -200,26 +200,34 @@ fn fill(file: &PathBuf) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_lets_attempts_finish() {
-    // Given a run whose step takes two seconds.
-    let upstream = Upstream::start(|_| async {
-        tokio::time::sleep(Duration::from_secs(2)).await;
+    // Given runs whose steps end while the host stops, some of them in its last moment.
+    const RUNS: usize = 60;
+    let upstream = Upstream::start(|call| async move {
+        tokio::time::sleep(Duration::from_secs(2) + Duration::from_millis(call.number as u64 % 7)).await;
         "done"
     })
     .await;
     let mut host = Host::plain().await;
     host.client().must_publish(CALL).await;
-    let id = host.client().submit("call", &json!({"url": upstream.url("/")})).await;
-    wait::until("the call", Duration::from_secs(10), || async { (upstream.under_way() == 1).then_some(()) })
-        .await;
+    let mut ids = Vec::new();
+    for _ in 0..RUNS {
+        ids.push(host.client().submit("call", &json!({"url": upstream.url("/")})).await);
+    }
+    wait::until("the calls", Duration::from_secs(10), || async {
+        (upstream.under_way() == RUNS).then_some(())
+    })
+    .await;
 
     // When the host is asked to stop, and started again.
     host.stop().await;
     host.start_again().await;
 
-    // Then the attempt had its outcome, and was not repeated.
-    let run = host.client().finished(&id, Duration::from_secs(20)).await;
-    assert_eq!(run["status"], "completed", "{run}");
-    assert_eq!(upstream.calls().len(), 1);
+    // Then each attempt had its outcome, and none was repeated.
+    for id in &ids {
+        let run = host.client().finished(id, Duration::from_secs(20)).await;
+        assert_eq!(run["status"], "completed", "{run}");
+    }
+    assert_eq!(upstream.calls().len(), RUNS);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,7 +6,7 @@ use jaq_core::load::{self, Arena, File, Loader};
 use jaq_core::{Ctx, Vars, compile, data, unwrap_valr};
 use jaq_json::Val;
 
-use crate::library;
+use crate::library::{self, Library};
 
 type Filter = jaq_core::Filter<data::JustLut<Val>>;
 
@@ -66,7 +66,7 @@ impl Program {
     /// When it does not parse or names what does not exist.
     pub fn compile(source: &str, variables: &[&str]) -> Result<Self, CompileError> {
         let arena = Arena::default();
-        let loader = Loader::new(library::definitions_for(source));
+        let loader = Loader::new(Library::of(source).definitions());
         let modules = loader
             .load(&arena, File { code: source, path: () })
             .map_err(|errors| load_error(source, errors))?;
@@ -101,40 +101,26 @@ impl Program {
 }
 
 fn load_error(source: &str, errors: load::Errors<&str, ()>) -> CompileError {
-    let place = |found: &str| if found.is_empty() { source.len() } else { load::span(source, found).start };
-    let found_words = |found: &str| match found.chars().next() {
-        None => "the end".to_owned(),
-        Some(_) => format!("`{}`", found.split_whitespace().next().unwrap_or(found)),
+    let unexpected = |expected: &str, found: &str| {
+        let offset = if found.is_empty() { source.len() } else { load::span(source, found).start };
+        let words = match found.chars().next() {
+            None => "the end".to_owned(),
+            Some(_) => format!("`{}`", found.split_whitespace().next().unwrap_or(found)),
+        };
+        CompileError { offset, message: format!("expected {expected} but found {words} at offset {offset}") }
     };
-    let at = |offset: usize, message: String| CompileError { offset, message };
-    match errors.into_iter().next().map(|(_, error)| error) {
-        Some(load::Error::Lex(errors)) => match errors.first() {
-            Some((expected, found)) => at(
-                place(found),
-                format!(
-                    "expected {} but found {} at offset {}",
-                    expected.as_str(),
-                    found_words(found),
-                    place(found)
-                ),
-            ),
-            None => at(0, "the filter cannot be read".to_owned()),
-        },
-        Some(load::Error::Parse(errors)) => match errors.first() {
-            Some((expected, found)) => at(
-                place(found),
-                format!(
-                    "expected {} but found {} at offset {}",
-                    expected.as_str(),
-                    found_words(found),
-                    place(found)
-                ),
-            ),
-            None => at(0, "the filter cannot be read".to_owned()),
-        },
-        Some(load::Error::Io(_)) => at(0, "modules cannot be included or imported".to_owned()),
-        None => at(0, "the filter cannot be read".to_owned()),
-    }
+    let unreadable = |message: &str| CompileError { offset: 0, message: message.to_owned() };
+    let first = match errors.into_iter().next().map(|(_, error)| error) {
+        Some(load::Error::Lex(errors)) => {
+            errors.first().map(|(expected, found)| unexpected(expected.as_str(), found))
+        }
+        Some(load::Error::Parse(errors)) => {
+            errors.first().map(|(expected, found)| unexpected(expected.as_str(), found))
+        }
+        Some(load::Error::Io(_)) => Some(unreadable("modules cannot be included or imported")),
+        None => None,
+    };
+    first.unwrap_or_else(|| unreadable("the filter cannot be read"))
 }
 
 fn undefined_error(source: &str, errors: compile::Errors<&str, ()>) -> CompileError {

@@ -49,7 +49,7 @@ pub struct Attempt {
     /// Interrupts the guest wherever it is.
     pub cancel: CancellationToken,
     /// Gets progress and logs while the guest runs; without it they come with the outcome.
-    pub reports: Option<mpsc::Sender<Report>>,
+    pub reports: Option<Arc<dyn Reports>>,
 }
 
 /// What came of an attempt.
@@ -171,6 +171,18 @@ pub struct Report {
     pub progress: Option<Progress>,
     /// New lines.
     pub logs: Vec<LogLine>,
+}
+
+/// Where a running guest's reports go.
+pub trait Reports: Send + Sync {
+    /// Takes a report without waiting, or gives it back: then it comes again with a later one, or with the outcome.
+    fn take(&self, report: Report) -> Result<(), Report>;
+}
+
+impl Reports for mpsc::Sender<Report> {
+    fn take(&self, report: Report) -> Result<(), Report> {
+        self.try_send(report).map_err(mpsc::error::TrySendError::into_inner)
+    }
 }
 
 /// Turns placeholders into secrets, on the way out and nowhere else: the guest never holds a secret.

@@ -13,12 +13,11 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
-use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use wasmtime::{Store, UpdateDeadline};
 
-use crate::attempt::{Failure, LogLine, Report, Usage};
+use crate::attempt::{Failure, LogLine, Reports, Usage};
 use crate::guest::clock::Clock;
 use crate::guest::limiter::Limiter;
 use crate::guest::notebook::Notebook;
@@ -40,7 +39,7 @@ pub(crate) struct Bounds {
 pub(crate) struct Given {
     pub(crate) seed: [u8; 32],
     pub(crate) clock_start_us: u64,
-    pub(crate) reports: Option<mpsc::Sender<Report>>,
+    pub(crate) reports: Option<Arc<dyn Reports>>,
     pub(crate) draining: Arc<AtomicBool>,
 }
 
@@ -97,7 +96,7 @@ pub(crate) async fn drive<T>(
             let mut store = store(engine, world, deadline, bounds.cancel.clone());
             let returned = {
                 let calling = std::pin::pin!(call(&mut store));
-                supervise(calling, deadline, &bounds.cancel, given.reports.as_ref(), &notebook).await
+                supervise(calling, deadline, &bounds.cancel, given.reports.as_deref(), &notebook).await
             };
             let limiter = &store.data().limiter;
             (settle(returned, limiter, &bounds), limiter.peak_bytes())
@@ -141,7 +140,7 @@ async fn supervise<T>(
     mut calling: Pin<&mut impl Future<Output = wasmtime::Result<T>>>,
     deadline: Option<Instant>,
     cancel: &CancellationToken,
-    reports: Option<&mpsc::Sender<Report>>,
+    reports: Option<&dyn Reports>,
     notebook: &Notebook,
 ) -> wasmtime::Result<T> {
     // Most guests are done before there is anything to wait for, and need no timers.
@@ -171,15 +170,12 @@ async fn poll_once<F: Future>(mut future: Pin<&mut F>) -> Option<F::Output> {
     .await
 }
 
-async fn report(reports: Option<&mpsc::Sender<Report>>, notebook: &Notebook) {
+async fn report(reports: Option<&dyn Reports>, notebook: &Notebook) {
     let Some(reports) = reports else { return std::future::pending().await };
     loop {
         tokio::time::sleep(limits::REPORT_INTERVAL).await;
         if let Some(report) = notebook.report() {
-            // A host that does not keep up gets it with a later report, or with the outcome.
-            if let Err(mpsc::error::TrySendError::Full(report) | mpsc::error::TrySendError::Closed(report)) =
-                reports.try_send(report)
-            {
+            if let Err(report) = reports.take(report) {
                 notebook.put_back(report);
             }
         }

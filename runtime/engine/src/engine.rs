@@ -1,6 +1,7 @@
 //! What the host holds: the machine, the plugins in it, the permits and the guests' own threads.
 
 use std::collections::HashMap;
+use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
@@ -157,7 +158,8 @@ impl Engine {
     }
 
     /// Executes one attempt. It always comes back, at most a few milliseconds after the timeout, which counts from the moment
-    /// that a permit is free; dropping the future interrupts the guest.
+    /// that a permit is free; dropping the future interrupts the guest. A caller that is on [`Engine::handle`]'s threads
+    /// already saves a change of threads.
     pub async fn run(&self, attempt: Attempt) -> Outcome {
         let queued = Instant::now();
         let Some(plugin) = self.inner.plugin(&attempt.digest) else {
@@ -173,17 +175,28 @@ impl Engine {
         };
         let queued_us = u64::try_from(queued.elapsed().as_micros()).unwrap_or(u64::MAX);
         let inner = self.inner.clone();
-        let guest = self.handle().spawn(async move {
+        let guest = async move {
             let outcome = inner.attempt(&plugin, attempt).await;
             drop(permit);
             outcome
-        });
-        let mut outcome = Abort(guest).join().await.unwrap_or_else(|| Outcome::failed(lost()));
+        };
+        let mut outcome = self.on_guest_threads(guest).await.unwrap_or_else(|| Outcome::failed(lost()));
         outcome.usage.queued_us = queued_us;
         let counters = &self.inner.counters;
         counters.attempts.fetch_add(1, Ordering::Relaxed);
         counters.cpu_us.fetch_add(outcome.usage.cpu_us, Ordering::Relaxed);
         outcome
+    }
+
+    /// Runs guest code on the guests' threads, as a task of its own unless the caller is there already. None: the engine stops.
+    pub(crate) async fn on_guest_threads<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Option<T> {
+        if Handle::try_current().is_ok_and(|current| current.id() == self.handle().id()) {
+            return Some(work.await);
+        }
+        Abort(self.handle().spawn(work)).join().await
     }
 
     /// From now on guests that report progress are told to stop; they are not interrupted.
@@ -312,11 +325,11 @@ pub(crate) fn lost() -> Failure {
 }
 
 /// Interrupts the guest when nobody waits for it any more.
-pub(crate) struct Abort<T>(pub(crate) JoinHandle<T>);
+struct Abort<T>(JoinHandle<T>);
 
 impl<T> Abort<T> {
     /// What the task returns; none when it was aborted or panicked.
-    pub(crate) async fn join(mut self) -> Option<T> {
+    async fn join(mut self) -> Option<T> {
         (&mut self.0)
             .await
             .inspect_err(|error| tracing::error!(%error, "a guest's task ended without an answer"))

@@ -10,7 +10,7 @@ use crate::attempt::{Class, Evaluated, Evaluation, Failure};
 use crate::bindings::jq::JqPre;
 use crate::bindings::jq::exports::reipaz::jq::evaluate::{ErrorKind, EvalError};
 use crate::driver::{self, Bounds};
-use crate::engine::{Abort, Engine, Inner, lost};
+use crate::engine::{Engine, Inner, lost};
 use crate::guest::notebook::cut;
 use crate::guest::state::{self, State};
 use crate::{limits, output};
@@ -24,16 +24,16 @@ impl Engine {
     /// Makes the jq component ready, which the first evaluation would do otherwise, in its own time.
     pub async fn prepare(&self) -> Result<(), Failure> {
         let inner = self.inner.clone();
-        let work = self.handle().spawn(async move { inner.jq().await.map(drop) });
-        Abort(work).join().await.unwrap_or_else(|| Err(lost()))
+        let work = async move { inner.jq().await.map(drop) };
+        self.on_guest_threads(work).await.unwrap_or_else(|| Err(lost()))
     }
 
     /// Evaluates all expressions of one step, within the limits of the configuration. A runaway fails with the class
     /// `resource`, an expression that fails on this data with `permanent`.
     pub async fn evaluate(&self, evaluation: Evaluation) -> Result<Evaluated, Failure> {
         let inner = self.inner.clone();
-        let work = self.handle().spawn(async move { inner.evaluate(evaluation).await });
-        Abort(work).join().await.unwrap_or_else(|| Err(lost()))
+        let work = inner.evaluate(evaluation);
+        self.on_guest_threads(work).await.unwrap_or_else(|| Err(lost()))
     }
 }
 

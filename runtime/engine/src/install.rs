@@ -13,7 +13,7 @@ use crate::bindings::step::StepPre;
 use crate::bindings::step::exports::reipaz::step::handler;
 use crate::compiler::{self, CompileError};
 use crate::driver;
-use crate::engine::{Abort, Engine, Inner, Plugin, lost};
+use crate::engine::{Engine, Inner, Plugin, lost};
 use crate::guest::notebook::cut;
 use crate::inspect::{self, NotAStep};
 use crate::limits;
@@ -79,8 +79,8 @@ impl Engine {
     /// Checks a binary, compiles it, asks it what it is, and makes it ready. Doing it twice changes nothing.
     pub async fn install(&self, wasm: Bytes) -> Result<Installed, InstallError> {
         let inner = self.inner.clone();
-        let work = self.handle().spawn(async move { inner.install(wasm).await });
-        Abort(work).join().await.unwrap_or(Err(InstallError::Stopping))
+        let work = async move { inner.install(wasm).await };
+        self.on_guest_threads(work).await.unwrap_or(Err(InstallError::Stopping))
     }
 
     /// Makes a plugin ready that was installed before: from the cache, or from its binary, which is asked for only then.
@@ -93,8 +93,8 @@ impl Engine {
             return Ok(());
         }
         let inner = self.inner.clone();
-        let work = self.handle().spawn(async move { inner.load(digest, wasm).await });
-        Abort(work).join().await.unwrap_or(Err(InstallError::Stopping.into()))
+        let work = async move { inner.load(digest, wasm).await };
+        self.on_guest_threads(work).await.unwrap_or(Err(InstallError::Stopping.into()))
     }
 }
 

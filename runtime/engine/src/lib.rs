@@ -34,7 +34,7 @@ mod verdict;
 pub use artefact::CacheError;
 pub use attempt::{
     Attempt, Class, Context, Evaluated, Evaluation, Failure, Level, LogLine, NoSecrets, Outcome, Progress,
-    Report, Secrets, Usage,
+    Report, Reports, Secrets, Usage,
 };
 pub use compiler::{CompileError, compile_child_main};
 pub use config::{CompilerCommand, EngineConfig, HttpLimits, PagemapScan};

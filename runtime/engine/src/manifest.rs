@@ -9,7 +9,7 @@ use crate::grants::{Grants, HttpGrant};
 /// What a component says about itself.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// `[a-z][a-z0-9_]*`.
+    /// `[a-z][a-z0-9_]*`, or `owner/name` where both are such.
     pub name: String,
     /// A semantic version.
     pub version: String,
@@ -46,8 +46,11 @@ impl Manifest {
     /// Every mistake in it, in words.
     pub(crate) fn mistakes(&self) -> Vec<String> {
         let mut mistakes = Vec::new();
-        if !is_name(&self.name) {
-            mistakes.push(format!("its name {:?} is not of the form [a-z][a-z0-9_]*", self.name));
+        if self.name.split('/').count() > 2 || !self.name.split('/').all(is_name) {
+            mistakes.push(format!(
+                "its name {:?} is not of the form [a-z][a-z0-9_]*, nor two such with a slash between",
+                self.name
+            ));
         }
         if !is_version(&self.version) {
             mistakes.push(format!("its version {:?} is not a semantic version such as 1.4.2", self.version));
@@ -122,6 +125,15 @@ mod tests {
     #[test]
     fn a_sound_manifest_has_no_mistakes() {
         assert_eq!(manifest().mistakes(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_name_may_say_whose_it_is() {
+        let named = |name: &str| Manifest { name: name.into(), ..manifest() }.mistakes();
+        assert_eq!(named("acme/score"), Vec::<String>::new());
+        for bad in ["acme/", "/score", "a/b/c", "acme/Score", ""] {
+            assert_eq!(named(bad).len(), 1, "{bad}");
+        }
     }
 
     #[test]

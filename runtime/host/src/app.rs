@@ -23,15 +23,12 @@ use crate::{
     clock,
     facade::{
         Change, EventView, Facade, FacadeError, InstallPlugin, InstalledPlugin, LogQuery, LogView,
-        PluginView, PublishedWorkflow, Readiness, RunPage, RunQuery, RunView, Standing, SubmitRequest,
-        Submitted, ValidatedWorkflow, VersionView, WaitUntil, WorkflowView,
+        PluginView, PublishedWorkflow, RETRY_AFTER, Readiness, RunPage, RunQuery, RunView, Standing,
+        SubmitRequest, Submitted, ValidatedWorkflow, VersionView, WaitUntil, WorkflowView,
     },
     history::History,
     owner::{self, Command, OwnerStatus},
 };
-
-/// What a client is told to wait when a bound is reached.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// How soon a submission that waits for its owner learns that the disk is full.
 const LOOK_FOR_SPACE_EVERY: Duration = Duration::from_millis(250);
@@ -60,7 +57,7 @@ impl App {
         let answer = self.send(partition, command)?;
         match tokio::time::timeout(ANSWER_WITHIN, answer).await {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(_)) => Err(stopping()),
+            Ok(Err(_)) => Err(FacadeError::stopping()),
             Err(_) => Err(slow()),
         }
     }
@@ -76,7 +73,7 @@ impl App {
                 why: "the partition's queue of commands is full".to_owned(),
                 retry_after: RETRY_AFTER,
             },
-            Full::Closed(_) => stopping(),
+            Full::Closed(_) => FacadeError::stopping(),
         })?;
         Ok(receiver)
     }
@@ -172,7 +169,7 @@ impl Facade for App {
 
     async fn submit(&self, request: SubmitRequest) -> Result<Submitted, FacadeError> {
         if self.draining.is_cancelled() {
-            return Err(stopping());
+            return Err(FacadeError::stopping());
         }
         let wait = request.wait;
         let submit = self.prepare(request)?;
@@ -196,7 +193,7 @@ impl Facade for App {
                 Some(run) => Ok(Submitted { run, existing: false }),
                 None => Ok(Submitted { run: self.history.run(run).await?, existing: true }),
             },
-            Some(Err(_)) => Err(stopping()),
+            Some(Err(_)) => Err(FacadeError::stopping()),
             None => Err(slow()),
         }
     }
@@ -218,8 +215,8 @@ impl Facade for App {
         };
         match answered {
             Some(Some(standing)) => Ok(standing),
-            Some(None) => standing(&self.history.run(id).await?),
-            None => standing(&self.run(id).await?),
+            Some(None) => Ok(standing(&self.history.run(id).await?)),
+            None => Ok(standing(&self.run(id).await?)),
         }
     }
 
@@ -301,8 +298,8 @@ impl Facade for App {
     }
 }
 
-fn standing(run: &RunView) -> Result<Standing, FacadeError> {
-    Ok(Standing { seq: run.seq, status: run.status })
+fn standing(run: &RunView) -> Standing {
+    Standing { seq: run.seq, status: run.status }
 }
 
 /// One page out of several, newest first; of two rows of one run the first page's wins (memory before ClickHouse).
@@ -332,10 +329,6 @@ fn refused(refusal: Refusal) -> FacadeError {
             retry_after: RETRY_AFTER,
         },
     }
-}
-
-fn stopping() -> FacadeError {
-    FacadeError::NotReady { why: "it is stopping".to_owned(), retry_after: RETRY_AFTER }
 }
 
 fn slow() -> FacadeError {

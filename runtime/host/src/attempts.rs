@@ -26,13 +26,10 @@ use reipaz_core::{
 };
 use reipaz_engine::{self as engine, Engine, Grants};
 use sha2::Sha256;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::{catalog::Catalog, secrets::SecretStore};
-
-/// Reports of one attempt that wait for its owner; an attempt that reports faster waits with its next one.
-const REPORTS_QUEUED: usize = 4;
 
 /// The attempts of one owner.
 #[derive(Clone)]
@@ -43,7 +40,10 @@ struct Inner {
     catalog: Arc<Catalog>,
     secrets: Arc<SecretStore>,
     outcomes: mpsc::Sender<Input>,
+    /// Those without an outcome that the owner could have taken.
     running: Mutex<HashMap<AttemptId, CancellationToken>>,
+    /// Told whenever one leaves `running`.
+    ended: Notify,
     stopping: AtomicBool,
     payload_bytes: usize,
 }
@@ -63,6 +63,7 @@ impl Attempts {
             secrets,
             outcomes,
             running: Mutex::default(),
+            ended: Notify::new(),
             stopping: AtomicBool::new(false),
             payload_bytes,
         }))
@@ -91,11 +92,12 @@ impl Attempts {
             let done = executed.unwrap_or_else(|_| {
                 done(id.clone(), AttemptOutcome::Result(AttemptResult::Error(host_fault())), None)
             });
-            // Removed first: once the outcome is told, nothing of this attempt runs.
-            this.lock().remove(&id);
             if !cancel.is_cancelled() {
                 drop(this.0.outcomes.send(Input::AttemptDone(Box::new(done))).await);
             }
+            // Only now: an owner that drains takes who is not running and told nothing for interrupted.
+            this.lock().remove(&id);
+            this.0.ended.notify_one();
         });
     }
 
@@ -116,33 +118,45 @@ impl Attempts {
         self.0.stopping.store(true, Ordering::Release);
     }
 
-    /// How many are being executed.
+    /// How many have not told their outcome yet.
     pub(crate) fn running(&self) -> usize {
         self.lock().len()
     }
 
-    /// Evaluates a run's output; it arrives as an input.
-    pub(crate) fn evaluate_output(&self, ask: EvaluateOutput) {
+    /// Until one has told its outcome, or was interrupted, since this was last asked.
+    pub(crate) async fn one_ended(&self) {
+        self.0.ended.notified().await;
+    }
+
+    /// Evaluates a run's output. Plain paths are evaluated at once, and the input comes back; anything else needs the engine,
+    /// and the input arrives.
+    pub(crate) fn evaluate_output(&self, ask: EvaluateOutput) -> Option<Input> {
+        let plain = match &ask.plan.output {
+            None => Some(Ok(reipaz_core::json::null())),
+            Some(template) if evaluate::prepare_template(template).filters.is_empty() => {
+                let view = View { scope: &ask.scope, secrets: &BTreeMap::new() };
+                Some(evaluate::render(template, view, &mut std::iter::empty()))
+            }
+            Some(_) => None,
+        };
+        if let Some(result) = plain {
+            return Some(output_done(&ask, result.and_then(|json| self.bounded(json, "output"))));
+        }
         let this = self.clone();
         self.0.engine.handle().spawn(async move {
             let output = AssertUnwindSafe(this.output(&ask)).catch_unwind().await;
-            let result = match output.unwrap_or_else(|_| Err(host_fault())) {
-                Ok(json) => AttemptResult::Output(json),
-                Err(failure) => AttemptResult::Error(failure),
-            };
-            drop(
-                this.0
-                    .outcomes
-                    .send(Input::OutputDone(OutputDone { run: ask.run, seq: ask.seq, result }))
-                    .await,
-            );
+            let done = output_done(&ask, output.unwrap_or_else(|_| Err(host_fault())));
+            drop(this.0.outcomes.send(done).await);
         });
+        None
     }
 
     async fn output(&self, ask: &EvaluateOutput) -> Result<Json, Failure> {
         let Some(template) = &ask.plan.output else { return Ok(reipaz_core::json::null()) };
         let seed = derive_seed(&ask.run_seed, "output", 0);
-        match self.render(&Condition::Succeeded, template, &ask.scope, &[], seed).await? {
+        // A run that waits for its output can only be cancelled as a whole; the expression's own limits end it soon.
+        let cancel = CancellationToken::new();
+        match self.render(&Condition::Succeeded, template, &ask.scope, &[], seed, cancel).await? {
             Rendered::Value(json) => self.bounded(json, "output"),
             // `Succeeded` has no expression that could be false.
             Rendered::ConditionFalse => Ok(reipaz_core::json::null()),
@@ -153,7 +167,7 @@ impl Attempts {
         let step = Arc::clone(&start.plan.steps[start.step]);
         let seed = derive_seed(&start.run_seed, start.id.path.as_str(), start.id.attempt);
         let rendered = self
-            .render(&step.condition, &step.with, &start.scope, &step.secrets, seed)
+            .render(&step.condition, &step.with, &start.scope, &step.secrets, seed, cancel.clone())
             .await
             .and_then(|rendered| match rendered {
                 Rendered::Value(json) => self.bounded(json, "input").map(Rendered::Value),
@@ -167,6 +181,9 @@ impl Attempts {
             }
         };
         let input_digest = Digest::of(input.as_bytes());
+        if let Err(failure) = self.0.catalog.ensure_loaded(&self.0.engine, &step.plugin.digest).await {
+            return done(start.id, AttemptOutcome::Result(AttemptResult::Error(failure)), Some(input_digest));
+        }
         let attempt = engine::Attempt {
             digest: step.plugin.digest.0,
             context: engine::Context {
@@ -188,11 +205,8 @@ impl Attempts {
             clock_start_us: start.started_at.0,
             timeout: start.timeout,
             cancel: cancel.clone(),
-            reports: Some(self.forward_reports(start.id.clone())),
+            reports: Some(Arc::new(ToOwner { id: start.id.clone(), outcomes: self.0.outcomes.clone() })),
         };
-        if let Err(failure) = self.0.catalog.ensure_loaded(&self.0.engine, &step.plugin.digest).await {
-            return done(start.id, AttemptOutcome::Result(AttemptResult::Error(failure)), Some(input_digest));
-        }
         let outcome = self.0.engine.run(attempt).await;
         AttemptDone {
             id: start.id,
@@ -220,6 +234,7 @@ impl Attempts {
         scope: &Scope,
         secrets: &[Arc<str>],
         seed: [u8; 32],
+        cancel: CancellationToken,
     ) -> Result<Rendered, Failure> {
         let secrets: BTreeMap<Arc<str>, String> =
             secrets.iter().map(|name| (Arc::clone(name), SecretStore::placeholder(name))).collect();
@@ -240,7 +255,7 @@ impl Attempts {
                 condition,
                 filters: filters.filters,
                 seed,
-                cancel: CancellationToken::new(),
+                cancel,
             })
             .await
             .map_err(to_failure)?;
@@ -266,30 +281,30 @@ impl Attempts {
         ))
     }
 
-    fn forward_reports(&self, id: AttemptId) -> mpsc::Sender<engine::Report> {
-        let (sender, mut receiver) = mpsc::channel::<engine::Report>(REPORTS_QUEUED);
-        let outcomes = self.0.outcomes.clone();
-        self.0.engine.handle().spawn(async move {
-            while let Some(report) = receiver.recv().await {
-                let report = AttemptReport {
-                    id: id.clone(),
-                    progress: report.progress.map(|progress| Progress {
-                        done: progress.done,
-                        total: progress.total,
-                        note: progress.note.into(),
-                    }),
-                    logs: report.logs.into_iter().map(to_log_line).collect(),
-                };
-                if outcomes.send(Input::AttemptReport(report)).await.is_err() {
-                    break;
-                }
-            }
-        });
-        sender
-    }
-
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<AttemptId, CancellationToken>> {
         self.0.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Takes a running attempt's reports to its owner. They share the outcomes' queue, so that none comes after its outcome.
+struct ToOwner {
+    id: AttemptId,
+    outcomes: mpsc::Sender<Input>,
+}
+
+impl engine::Reports for ToOwner {
+    fn take(&self, report: engine::Report) -> Result<(), engine::Report> {
+        let Ok(place) = self.outcomes.try_reserve() else { return Err(report) };
+        place.send(Input::AttemptReport(AttemptReport {
+            id: self.id.clone(),
+            progress: report.progress.map(|progress| Progress {
+                done: progress.done,
+                total: progress.total,
+                note: progress.note.into(),
+            }),
+            logs: report.logs.into_iter().map(to_log_line).collect(),
+        }));
+        Ok(())
     }
 }
 
@@ -297,6 +312,14 @@ impl Attempts {
 enum Rendered {
     Value(Json),
     ConditionFalse,
+}
+
+fn output_done(ask: &EvaluateOutput, result: Result<Json, Failure>) -> Input {
+    let result = match result {
+        Ok(json) => AttemptResult::Output(json),
+        Err(failure) => AttemptResult::Error(failure),
+    };
+    Input::OutputDone(OutputDone { run: ask.run, seq: ask.seq, result })
 }
 
 fn host_fault() -> Failure {

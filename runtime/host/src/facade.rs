@@ -15,6 +15,7 @@ use bytes::Bytes;
 use reipaz_core::ids::RunId;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::error::RETRY_AFTER;
 pub use self::{error::FacadeError, requests::*, views::*};
 
 /// All that the API needs of a host. Every method answers in bounded time; the ones that wait say for how long.

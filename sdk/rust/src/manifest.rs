@@ -18,7 +18,7 @@ pub struct GrantRequest {
 /// What a component says about itself.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Manifest {
-    /// `[a-z][a-z0-9_]*`; documents write `uses: name@1`.
+    /// `[a-z][a-z0-9_]*`, or `owner/name`; documents write `uses: name@1`.
     pub name: String,
     /// A semantic version, `1.4.2`.
     pub version: String,

@@ -50,7 +50,7 @@ impl<T: StepOutput, E: Into<StepError>> StepReturn for Result<T, E> {
 
 /// A step, as the attribute implements it.
 pub trait Step {
-    /// `[a-z][a-z0-9_]*`.
+    /// `[a-z][a-z0-9_]*`, or `owner/name`.
     const NAME: &'static str;
     /// A semantic version.
     const VERSION: &'static str;

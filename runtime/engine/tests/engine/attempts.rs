@@ -1,5 +1,7 @@
 //! What an attempt gets, and what its outcome says.
 
+use std::sync::Arc;
+
 use reipaz_engine::{Class, Level, limits};
 use serde_json::json;
 use tokio::sync::mpsc;
@@ -80,7 +82,7 @@ async fn a_long_step_is_heard_before_it_ends() {
     let rig = Rig::new().await;
     let (sender, mut reports) = mpsc::channel(8);
     let mut attempt = rig.attempt(json!({"do": "progress", "n": 12, "ms": 100}));
-    attempt.reports = Some(sender);
+    attempt.reports = Some(Arc::new(sender));
     // When
     let began = tokio::time::Instant::now();
     let (first, outcome) = tokio::join!(

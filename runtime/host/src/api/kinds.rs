@@ -93,8 +93,8 @@ kinds! {
         "Name a step by its path as it stands in the run's `steps`, such as /fetch.";
     KEY_REUSED = 422 "key-reused" "The idempotency key was used with another input":
         "`run` holds the run that the key stands for. Use a new key for another input.";
-    PLUGIN_REFUSED = 422 "plugin-refused" "The component is not a Reipaz step":
-        "`code` says what is wrong, `hint` how to mend it.";
+    PLUGIN_REFUSED = 422 "plugin-refused" "The component was refused":
+        "It is not a Reipaz step, or lacks what it needs: `code` says what is wrong, `hint` how to mend it.";
     INVALID_GRANT = 422 "invalid-grant" "A grant does not parse":
         "Write a grant as kind=value, such as http=GET api.example.com. `grant` holds the one that does not parse.";
     SQL_REFUSED = 422 "sql-refused" "ClickHouse refused the statement":

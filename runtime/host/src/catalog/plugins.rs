@@ -5,7 +5,6 @@ use std::{
     io::Write,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
 };
 
 use bytes::Bytes;
@@ -21,9 +20,6 @@ use crate::{
     clock,
     facade::{FacadeError, InstalledPlugin, PluginView, WantedGrant},
 };
-
-/// What a client is told to wait when the host is stopping.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// How many near names an error offers.
 const NEAR: usize = 5;
@@ -60,6 +56,25 @@ impl Plugin {
             effective: Arc::new(effective),
             granted,
             record,
+        })
+    }
+
+    /// A plugin that asks for HTTP and has no grant at all would fail at every run: better now. Which of its hosts it gets is
+    /// the operator's choice.
+    fn has_what_it_asks_for(&self) -> Result<(), FacadeError> {
+        let Some(want) = self.record.wants.iter().find(|want| want.kind == "http") else { return Ok(()) };
+        if !self.effective.http.is_empty() {
+            return Ok(());
+        }
+        let (name, value) = (&self.record.name, &want.value);
+        Err(FacadeError::PluginRefused {
+            code: "missing_grant".to_owned(),
+            message: format!("{name} asks for http={value} ({}) and has no grant", want.why),
+            hint: Some(format!(
+                "install it with --grant 'http={value}' or a narrower one (`grant=` in the API), name one under \
+                 [plugins.{name:?}.grants] in the configuration, or say that it gets none with --no-grants \
+                 (`grants=none`)"
+            )),
         })
     }
 
@@ -124,6 +139,7 @@ impl Catalog {
                 version: known.record.version.clone(),
             });
         }
+        let grants_were_given = install.grants.is_some();
         let created = known.as_ref().is_none_or(|known| known.digest != digest);
         let before = known.or_else(|| self.newest_or(&manifest.name, None));
         let record = PluginRecord {
@@ -147,6 +163,12 @@ impl Catalog {
             size_bytes: install.wasm.len() as u64,
             installed_at: clock::wall(),
         };
+        let bytes = serde_json::to_vec(&record).map_err(|error| FacadeError::Internal(error.to_string()))?;
+        let plugin = Plugin::from_record(&bytes, &self.configured).map_err(FacadeError::Internal)?;
+        // Whoever grants nothing in so many words means it.
+        if !install.standard && !grants_were_given {
+            plugin.has_what_it_asks_for()?;
+        }
         let path = self.binary(&digest);
         let wasm = install.wasm;
         tokio::task::spawn_blocking(move || write_binary(&path, &wasm))
@@ -156,8 +178,6 @@ impl Catalog {
                 std::io::ErrorKind::StorageFull => FacadeError::StorageFull,
                 _ => FacadeError::Internal(error.to_string()),
             })?;
-        let bytes = serde_json::to_vec(&record).map_err(|error| FacadeError::Internal(error.to_string()))?;
-        let plugin = Plugin::from_record(&bytes, &self.configured).map_err(FacadeError::Internal)?;
         self.port.put(&record.key(), Bytes::from(bytes)).await.map_err(journal_error)?;
         let plugin = Arc::new(plugin);
         self.add_plugin(Arc::clone(&plugin));
@@ -296,9 +316,7 @@ fn refused(error: InstallError) -> FacadeError {
             return FacadeError::StorageFull;
         }
         InstallError::Cache(_) => return FacadeError::Internal(error.to_string()),
-        InstallError::Stopping => {
-            return FacadeError::NotReady { why: error.to_string(), retry_after: RETRY_AFTER };
-        }
+        InstallError::Stopping => return FacadeError::stopping(),
     };
     FacadeError::PluginRefused { code: code.to_owned(), message: error.to_string(), hint: None }
 }

@@ -130,3 +130,13 @@ pub enum FacadeError {
     #[error("internal: {0}")]
     Internal(String),
 }
+
+/// What a client is told to wait when a bound is reached, or the host stops.
+pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+impl FacadeError {
+    /// The host is stopping; the next one answers.
+    pub(crate) fn stopping() -> Self {
+        Self::NotReady { why: "it is stopping".to_owned(), retry_after: RETRY_AFTER }
+    }
+}

@@ -118,6 +118,7 @@ pub enum OwnerError {
 enum LogJob {
     Commit(Batch, Result<Committed, CommitError>),
     Checkpoint(u64, Result<(), JournalError>),
+    Cut(u64, Result<(), JournalError>),
 }
 
 type InFlight = Pin<Box<dyn Future<Output = (Box<dyn PartitionLog>, LogJob)> + Send>>;
@@ -138,6 +139,10 @@ pub(crate) struct Owner {
     encoding: Option<Encoding>,
     encoded: Option<(u64, Vec<Bytes>)>,
     last_checkpoint_bytes: u64,
+    /// The newest checkpoint's position.
+    checkpoint_at: u64,
+    /// The log was cut for the checkpoint at this position.
+    cut_for: u64,
     durable: u64,
     early_from: Instant,
     swept_at: Instant,
@@ -185,6 +190,8 @@ impl Owner {
             encoding: None,
             encoded: None,
             last_checkpoint_bytes: 0,
+            checkpoint_at: checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.at.0),
+            cut_for: 0,
             durable: end,
             early_from: began + quiet,
             swept_at: began,
@@ -209,6 +216,7 @@ impl Owner {
         let stop = self.parts.stop.clone();
         loop {
             self.start_checkpoint().await;
+            self.start_cut();
             self.start_commit();
             let next_tick =
                 self.core.next_timer().map_or(TICK_AT_LEAST, |due| self.clock.until(due)).min(TICK_AT_LEAST);
@@ -391,11 +399,15 @@ impl Owner {
         }
     }
 
-    fn perform(&self, effect: Effect) {
+    fn perform(&mut self, effect: Effect) {
         match effect {
             Effect::StartAttempt(start) => self.parts.attempts.start(*start),
             Effect::CancelAttempt(id) => self.parts.attempts.cancel(&id),
-            Effect::EvaluateOutput(evaluate) => self.parts.attempts.evaluate_output(*evaluate),
+            Effect::EvaluateOutput(evaluate) => {
+                if let Some(done) = self.parts.attempts.evaluate_output(*evaluate) {
+                    self.decide(done);
+                }
+            }
         }
     }
 
@@ -425,12 +437,21 @@ impl Owner {
         match job {
             LogJob::Commit(batch, result) => self.committed(batch, result),
             LogJob::Checkpoint(at, Ok(())) => {
+                self.checkpoint_at = at;
                 tracing::info!(partition = self.parts.partition, position = at, "checkpoint taken");
                 Ok(())
             }
             // The journal as it was is still whole: the next one is tried when it is due again.
             LogJob::Checkpoint(at, Err(error)) => {
                 tracing::error!(partition = self.parts.partition, position = at, %error, "no checkpoint");
+                Ok(())
+            }
+            LogJob::Cut(at, result) => {
+                // What is not deleted now is deleted with the next checkpoint.
+                self.cut_for = at;
+                if let Err(error) = result {
+                    tracing::error!(partition = self.parts.partition, position = at, %error, "the log was not cut");
+                }
                 Ok(())
             }
         }
@@ -490,13 +511,23 @@ impl Owner {
         let Some((at, chunks)) = self.encoded.take_if(|(at, _)| *at <= durable) else { return };
         let Some(mut log) = self.log.take() else { return };
         self.last_checkpoint_bytes = chunks.iter().map(|chunk| chunk.len() as u64).sum();
-        let stored = *self.parts.stored.borrow();
         self.in_flight = Some(Box::pin(async move {
-            let result = match log.checkpoint(Position(at), chunks).await {
-                Ok(()) => log.delete_before(Position(stored)).await,
-                Err(error) => Err(error),
-            };
+            let result = log.checkpoint(Position(at), chunks).await;
             (log, LogJob::Checkpoint(at, result))
+        }));
+    }
+
+    /// Once the sink has stored what the newest checkpoint covers, the log before it is needed by nobody.
+    fn start_cut(&mut self) {
+        let stored = *self.parts.stored.borrow();
+        let at = self.checkpoint_at;
+        if self.cut_for >= at || stored < at {
+            return;
+        }
+        let Some(mut log) = self.log.take() else { return };
+        self.in_flight = Some(Box::pin(async move {
+            let result = log.delete_before(Position(stored)).await;
+            (log, LogJob::Cut(at, result))
         }));
     }
 
@@ -511,8 +542,12 @@ impl Owner {
             tokio::select! {
                 (log, job) = in_flight(&mut self.in_flight) => self.log_is_free(log, job)?,
                 Some(input) = self.parts.outcomes.recv() => self.decide(input),
+                () = self.parts.attempts.one_ended() => {}
                 () = tokio::time::sleep_until(deadline) => break,
             }
+        }
+        while let Ok(input) = self.parts.outcomes.try_recv() {
+            self.decide(input);
         }
         let left = self.parts.attempts.running();
         if left > 0 {
@@ -523,7 +558,7 @@ impl Owner {
             );
         }
         self.decide(Input::ShutDown);
-        while !self.gate.is_idle() {
+        while !self.gate.is_idle() || self.in_flight.is_some() {
             self.start_commit();
             let (log, job) = in_flight(&mut self.in_flight).await;
             self.log_is_free(log, job)?;

@@ -105,13 +105,20 @@ fn checked(literal: LitStr, mistake: fn(&str) -> Option<String>) -> syn::Result<
     }
 }
 
-/// Names are `[a-z][a-z0-9_]*`.
+/// Names are `[a-z][a-z0-9_]*`, or two such with a slash between.
 pub(crate) fn name_mistake(name: &str) -> Option<String> {
-    let starts = name.starts_with(|first: char| first.is_ascii_lowercase());
-    let goes_on =
-        name.chars().all(|letter| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '_');
-    (!starts || !goes_on).then(|| {
-        format!("`{name}` is no step name: a lower-case letter, then lower-case letters, digits and `_`")
+    let is_name = |part: &str| {
+        part.starts_with(|first: char| first.is_ascii_lowercase())
+            && part
+                .chars()
+                .all(|letter| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '_')
+    };
+    let sound = name.split('/').count() <= 2 && name.split('/').all(is_name);
+    (!sound).then(|| {
+        format!(
+            "`{name}` is no step name: a lower-case letter, then lower-case letters, digits and `_`; \
+             `owner/name` says whose it is"
+        )
     })
 }
 

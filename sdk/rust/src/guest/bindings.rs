@@ -353,7 +353,7 @@ pub mod reipaz {
             /// What a component says about itself.
             #[derive(Clone)]
             pub struct Manifest {
-                /// `[a-z][a-z0-9_]*`; documents write `uses: name@1`.
+                /// `[a-z][a-z0-9_]*`, or `owner/name`; documents write `uses: name@1`.
                 pub name: _rt::String,
                 /// A semantic version, `1.4.2`.
                 pub version: _rt::String,

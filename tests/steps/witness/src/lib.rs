@@ -36,7 +36,7 @@ fn look() -> Look {
 }
 
 /// Posts two looks at clock and randomness.
-#[reipaz_sdk::step(name = "witness")]
+#[reipaz_sdk::step(name = "witness", grants(http("POST *", why = "tells what it saw")))]
 pub fn witness(input: Input) -> Result<Vec<Look>, StepError> {
     let mut looks = Vec::new();
     for _ in 0..2 {
