@@ -174,10 +174,10 @@ async fn report(reports: Option<&dyn Reports>, notebook: &Notebook) {
     let Some(reports) = reports else { return std::future::pending().await };
     loop {
         tokio::time::sleep(limits::REPORT_INTERVAL).await;
-        if let Some(report) = notebook.report() {
-            if let Err(report) = reports.take(report) {
-                notebook.put_back(report);
-            }
+        if let Some(report) = notebook.report()
+            && let Err(report) = reports.take(report)
+        {
+            notebook.put_back(report);
         }
     }
 }
