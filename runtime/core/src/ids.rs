@@ -26,6 +26,25 @@ impl RunId {
         Self(uuid::Builder::from_custom_bytes(bytes).into_uuid())
     }
 
+    /// The run that a task stands for which names neither key nor id: derived from where the task stands in its source, and
+    /// such that the task's own partition is its home.
+    pub fn from_source(topic: &str, partition: u32, offset: u64, partitions: u32) -> Self {
+        let home = partition % partitions.max(1);
+        let place = Sha256::new()
+            .chain_update((topic.len() as u64).to_be_bytes())
+            .chain_update(topic.as_bytes())
+            .chain_update(partition.to_be_bytes())
+            .chain_update(offset.to_be_bytes());
+        // One in `partitions` fits, whichever the place is.
+        let mut candidates = (0_u64..).map(|nonce| {
+            let digest = place.clone().chain_update(nonce.to_be_bytes()).finalize();
+            let mut bytes = [0; 16];
+            bytes.copy_from_slice(&digest[..16]);
+            Self(uuid::Builder::from_custom_bytes(bytes).into_uuid())
+        });
+        candidates.find(|run| run.partition(partitions) == home).expect("there are 2^64 candidates")
+    }
+
     /// The partition that decides for this run: a stable hash of its 128 bits, modulo `partitions` (at least 1).
     pub fn partition(self, partitions: u32) -> u32 {
         let bits = self.0.as_u128();

@@ -28,6 +28,7 @@ use crate::{
     },
     history::History,
     owner::{self, Command, OwnerStatus},
+    submission::Submission,
 };
 
 /// How soon a submission that waits for its owner learns that the disk is full.
@@ -94,43 +95,16 @@ impl App {
     }
 
     fn prepare(&self, request: SubmitRequest) -> Result<Box<Submit>, FacadeError> {
-        if request.input.len() > self.payload_bytes {
-            return Err(FacadeError::TooLarge {
-                what: "the input",
-                actual_bytes: request.input.len(),
-                limit_bytes: self.payload_bytes,
-            });
-        }
-        let version = self.catalog.version(&request.workflow, request.version)?;
-        if version.plan.input_schema.is_some() {
-            let value = serde_json::from_str(&request.input)
-                .map_err(|error| FacadeError::Internal(format!("an unchecked input: {error}")))?;
-            version.plan.check_input(&value).map_err(FacadeError::Input)?;
-        }
-        let mut random = rand::rng();
-        let run = match (&request.idempotency_key, request.run_id) {
-            (Some(key), _) => RunId::from_key("", &request.workflow, key),
-            (None, Some(chosen)) => chosen,
-            (None, None) => {
-                let mut drawn = [0; 10];
-                random.fill_bytes(&mut drawn);
-                let millis = clock::wall().as_millis();
-                RunId(uuid::Builder::from_unix_timestamp_millis(millis, &drawn).into_uuid())
-            }
-        };
-        let mut seed = [0; 32];
-        random.fill_bytes(&mut seed);
-        Ok(Box::new(Submit {
-            run,
-            plan: Arc::clone(&version.plan),
-            pinned: Arc::clone(&version.canonical),
-            version: version.version,
+        let submission = Submission {
+            workflow: request.workflow,
+            version: request.version,
             input: request.input,
             idempotency_key: request.idempotency_key,
+            run: request.run_id.unwrap_or_else(new_run_id),
             metadata: request.metadata,
             trigger: None,
-            seed,
-        }))
+        };
+        submission.prepare(&self.catalog, self.payload_bytes)
     }
 
     async fn submitted(&self, answer: owner::Submitted) -> Result<Submitted, FacadeError> {
@@ -296,6 +270,13 @@ impl Facade for App {
     fn draining(&self) -> CancellationToken {
         self.draining.clone()
     }
+}
+
+/// Ordered by time, so that ClickHouse finds neighbours together.
+fn new_run_id() -> RunId {
+    let mut drawn = [0; 10];
+    rand::rng().fill_bytes(&mut drawn);
+    RunId(uuid::Builder::from_unix_timestamp_millis(clock::wall().as_millis(), &drawn).into_uuid())
 }
 
 fn standing(run: &RunView) -> Standing {

@@ -17,8 +17,6 @@ pub const TARGET_BYTES: usize = 8 << 10;
 /// A request's head in all, bytes. The HTTP layer answers 431 once so much has arrived and the head has not ended; one
 /// that ends in the same read passes.
 pub const HEAD_BYTES: usize = 64 << 10;
-/// How deep an input's JSON may nest. Below serde_json's own 128, since expressions see the input a few levels down.
-pub const JSON_DEPTH: usize = 100;
 
 /// The longest `Prefer: wait`, whatever was asked for: proxies cut idle requests at 60 s or earlier.
 pub const WAIT_MAX: Duration = Duration::from_secs(30);

@@ -10,7 +10,6 @@ mod access;
 mod body;
 mod cursor;
 mod events;
-mod json_text;
 pub mod kinds;
 pub mod limits;
 mod logs;

@@ -13,11 +13,11 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{
-    Shared, body, json_text, kinds, limits, prefer,
+    Shared, body, kinds, limits, prefer,
     problem::Problem,
     respond::{self, Answer},
 };
-use crate::facade::SubmitRequest;
+use crate::{facade::SubmitRequest, json_text, submission};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
@@ -91,22 +91,7 @@ fn request(
     if id.is_some() && idempotency_key.is_some() {
         return refuse("send `id` or an Idempotency-Key, not both: a key chooses the run's id".to_owned());
     }
-    if metadata.len() > limits::METADATA_ENTRIES {
-        return refuse(format!(
-            "`metadata` has {} entries; at most {}",
-            metadata.len(),
-            limits::METADATA_ENTRIES
-        ));
-    }
-    if let Some((name, _)) =
-        metadata.iter().find(|(name, value)| name.len().max(value.len()) > limits::METADATA_BYTES)
-    {
-        let name: String = name.chars().take(40).collect();
-        return refuse(format!(
-            "`metadata`, {name:?}: at most {} bytes a name or value",
-            limits::METADATA_BYTES
-        ));
-    }
+    submission::check_metadata(&metadata).or_else(refuse)?;
     Ok(SubmitRequest {
         workflow,
         version,

@@ -1,4 +1,4 @@
-//! A payload's journey through the API: its text is checked once, stripped of insignificant white space, and from then
+//! A payload's journey into the host: its text is checked once, stripped of insignificant white space, and from then
 //! on carried as it is. No tree is built.
 
 use std::fmt;
@@ -7,19 +7,20 @@ use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use reipaz_core::json::Json;
 
-use super::limits::JSON_DEPTH;
+/// How deep an input's JSON may nest. Below serde_json's own 128, since expressions see the input a few levels down.
+pub(crate) const JSON_DEPTH: usize = 100;
 
 /// Why a text is no payload.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub(super) struct PayloadError(serde_json::Error);
+pub(crate) struct PayloadError(serde_json::Error);
 
 /// Checks that `text` is one JSON value that everybody further down can read (numbers in range, whole surrogate pairs,
 /// nesting within [`JSON_DEPTH`]) and gives it back without the white space between its tokens.
 ///
 /// Two submissions under one idempotency key are compared by this text, so how a client indents does not matter; the
 /// order of its keys does.
-pub(super) fn payload(text: &str) -> Result<Json, PayloadError> {
+pub(crate) fn payload(text: &str) -> Result<Json, PayloadError> {
     let mut deserializer = serde_json::Deserializer::from_str(text);
     Sound { depth_left: JSON_DEPTH }.deserialize(&mut deserializer).map_err(PayloadError)?;
     deserializer.end().map_err(PayloadError)?;

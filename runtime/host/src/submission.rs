@@ -1,0 +1,87 @@
+//! What every submission must be, whichever way it came: over HTTP, or as a task that a producer wrote.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use rand::Rng;
+use reipaz_core::{ids::RunId, json::Json, partition::Submit};
+
+use crate::{
+    api::limits,
+    catalog::Catalog,
+    facade::FacadeError,
+};
+
+/// Somebody asks for a run.
+#[derive(Clone, Debug)]
+pub(crate) struct Submission {
+    /// The workflow's name.
+    pub(crate) workflow: String,
+    /// The newest when absent.
+    pub(crate) version: Option<u32>,
+    /// One JSON value, not yet checked against the workflow's schema.
+    pub(crate) input: Json,
+    /// One run per key and workflow.
+    pub(crate) idempotency_key: Option<Arc<str>>,
+    /// Which run it is to be; a key goes before it.
+    pub(crate) run: RunId,
+    /// Carried along and shown to every step.
+    pub(crate) metadata: Vec<(Arc<str>, Arc<str>)>,
+    /// For `$trigger`.
+    pub(crate) trigger: Option<Json>,
+}
+
+impl Submission {
+    /// The run that it stands for, whichever host computes it.
+    pub(crate) fn run(&self) -> RunId {
+        match &self.idempotency_key {
+            Some(key) => RunId::from_key("", &self.workflow, key),
+            None => self.run,
+        }
+    }
+
+    /// What the partition is given, unless the workflow is unknown or refuses the input.
+    pub(crate) fn prepare(self, catalog: &Catalog, payload_bytes: usize) -> Result<Box<Submit>, FacadeError> {
+        if self.input.len() > payload_bytes {
+            return Err(FacadeError::TooLarge {
+                what: "the input",
+                actual_bytes: self.input.len(),
+                limit_bytes: payload_bytes,
+            });
+        }
+        let version = catalog.version(&self.workflow, self.version)?;
+        if version.plan.input_schema.is_some() {
+            let value = serde_json::from_str(&self.input)
+                .map_err(|error| FacadeError::Internal(format!("an unchecked input: {error}")))?;
+            version.plan.check_input(&value).map_err(FacadeError::Input)?;
+        }
+        let mut seed = [0; 32];
+        rand::rng().fill_bytes(&mut seed);
+        Ok(Box::new(Submit {
+            run: self.run(),
+            plan: Arc::clone(&version.plan),
+            pinned: Arc::clone(&version.canonical),
+            version: version.version,
+            input: self.input,
+            idempotency_key: self.idempotency_key,
+            metadata: self.metadata,
+            trigger: self.trigger,
+            seed,
+        }))
+    }
+}
+
+/// Metadata is shown to every step and stored with the run: it is bounded.
+pub(crate) fn check_metadata(metadata: &BTreeMap<Arc<str>, Arc<str>>) -> Result<(), String> {
+    if metadata.len() > limits::METADATA_ENTRIES {
+        let (is, most) = (metadata.len(), limits::METADATA_ENTRIES);
+        return Err(format!("`metadata` has {is} entries; at most {most}"));
+    }
+    let too_long = metadata.iter().find(|(name, value)| name.len().max(value.len()) > limits::METADATA_BYTES);
+    match too_long {
+        None => Ok(()),
+        Some((name, _)) => {
+            let name: String = name.chars().take(40).collect();
+            Err(format!("`metadata`, {name:?}: at most {} bytes a name or value", limits::METADATA_BYTES))
+        }
+    }
+}
