@@ -8,13 +8,14 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use http::HeaderValue;
 use rand::Rng;
 use reipaz_core::{
     ids::RunId,
-    partition::{Refusal, Reply, Submit},
+    partition::{Refusal, Reply, RunStatus},
 };
 use reipaz_engine::Engine;
-use reipaz_journal::{Full, Intake};
+use reipaz_journal::{Full, Intake, SendError, Tasks};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
@@ -23,12 +24,14 @@ use crate::{
     clock,
     facade::{
         Change, EventView, Facade, FacadeError, InstallPlugin, InstalledPlugin, LogQuery, LogView,
-        PluginView, PublishedWorkflow, RETRY_AFTER, Readiness, RunPage, RunQuery, RunView, Standing,
-        SubmitRequest, Submitted, ValidatedWorkflow, VersionView, WaitUntil, WorkflowView,
+        PluginView, PublishedWorkflow, RETRY_AFTER, Readiness, RunPage, RunQuery, RunSummary, RunView,
+        Standing, SubmitRequest, Submitted, ValidatedWorkflow, VersionView, WaitUntil, WorkflowView,
     },
     history::History,
     owner::{self, Command, OwnerStatus},
+    peers::{self, Passed, Peers},
     submission::Submission,
+    tasks,
 };
 
 /// How soon a submission that waits for its owner learns that the disk is full.
@@ -47,7 +50,21 @@ pub(crate) struct App {
     pub(crate) history: History,
     pub(crate) draining: CancellationToken,
     pub(crate) payload_bytes: usize,
+    /// Where partitions are shared with other hosts.
+    pub(crate) scale: Option<Scale>,
 }
+
+/// The way to partitions that are not this host's own.
+pub(crate) struct Scale {
+    pub(crate) tasks: Arc<dyn Tasks>,
+    pub(crate) peers: Arc<Peers>,
+}
+
+/// How long an unknown run is waited for, while tasks that were written before are taken up.
+const CAUGHT_UP_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long a run is waited for beside what the caller asked, when it is on its way to another host.
+const FOUND_WITHIN: Duration = Duration::from_secs(10);
 
 impl App {
     async fn ask<T>(
@@ -58,7 +75,7 @@ impl App {
         let answer = self.send(partition, command)?;
         match tokio::time::timeout(ANSWER_WITHIN, answer).await {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(_)) => Err(FacadeError::stopping()),
+            Ok(Err(_)) => Err(self.gone(partition)),
             Err(_) => Err(slow()),
         }
     }
@@ -74,9 +91,17 @@ impl App {
                 why: "the partition's queue of commands is full".to_owned(),
                 retry_after: RETRY_AFTER,
             },
-            Full::Closed(_) => FacadeError::stopping(),
+            Full::Closed(_) => self.gone(partition),
         })?;
         Ok(receiver)
+    }
+
+    /// There is no owner here (any more).
+    fn gone(&self, partition: u32) -> FacadeError {
+        match &self.scale {
+            Some(_) => FacadeError::Moved(partition),
+            None => FacadeError::stopping(),
+        }
     }
 
     /// Until the partition's owner cannot write.
@@ -91,11 +116,32 @@ impl App {
     }
 
     async fn in_memory(&self, run: RunId) -> Result<Option<RunView>, FacadeError> {
-        self.ask(self.home(run), |answer| Command::Read { run, answer }).await
+        let partition = self.home(run);
+        let found = self.ask(partition, |answer| Command::Read { run, answer }).await?;
+        if found.is_some() || !self.catch_up(partition).await? {
+            return Ok(found);
+        }
+        self.ask(partition, |answer| Command::Read { run, answer }).await
     }
 
-    fn prepare(&self, request: SubmitRequest) -> Result<Box<Submit>, FacadeError> {
-        let submission = Submission {
+    /// Waits until tasks that were written before now have been taken up: a run that was accepted is then known. False:
+    /// nothing was written that the owner has not taken up yet.
+    async fn catch_up(&self, partition: u32) -> Result<bool, FacadeError> {
+        let Some(scale) = &self.scale else { return Ok(false) };
+        let end = scale.tasks.end(partition).await.map_err(not_written)?;
+        let caught_up = self.send(partition, |answer| Command::CaughtUp { tasks: end, answer })?;
+        match tokio::time::timeout(CAUGHT_UP_WITHIN, caught_up).await {
+            Ok(Ok(())) => Ok(true),
+            Ok(Err(_)) => Err(self.gone(partition)),
+            Err(_) => Err(FacadeError::NotReady {
+                why: "it has tasks to take up first, which may have started this run".to_owned(),
+                retry_after: RETRY_AFTER,
+            }),
+        }
+    }
+
+    fn submission(request: SubmitRequest) -> Submission {
+        Submission {
             workflow: request.workflow,
             version: request.version,
             input: request.input,
@@ -103,8 +149,38 @@ impl App {
             run: request.run_id.unwrap_or_else(new_run_id),
             metadata: request.metadata,
             trigger: None,
+        }
+    }
+
+    /// Writes a submission for whoever owns its partition, and follows it there if the caller waits. It is accepted once it
+    /// is written, whether anybody owns the partition or not.
+    async fn submit_elsewhere(
+        &self,
+        scale: &Scale,
+        submission: &Submission,
+        version: u32,
+        wait: Duration,
+    ) -> Result<Submitted, FacadeError> {
+        let run = submission.run();
+        scale.tasks.send(self.home(run), tasks::write(submission, version)).await.map_err(not_written)?;
+        let accepted = Submitted { run: pending(submission, version), existing: false };
+        if wait.is_zero() {
+            return Ok(accepted);
+        }
+        let mut question = Passed::get(format!("/v1/runs/{run}"));
+        let prefer = format!("wait={}", wait.as_secs().max(1));
+        question.headers.insert("prefer", HeaderValue::try_from(prefer).map_err(internal)?);
+        let deadline = tokio::time::Instant::now() + wait + FOUND_WITHIN;
+        let found = match scale.peers.pass_on(self.home(run), &question, deadline).await {
+            Ok(Some(answer)) => peers::read(answer).await,
+            // The partition has come here meanwhile.
+            Ok(None) => {
+                let _ended_or_not = self.wait(run, WaitUntil::Terminal, wait).await;
+                self.run(run).await.ok()
+            }
+            Err(_) => None,
         };
-        submission.prepare(&self.catalog, self.payload_bytes)
+        Ok(found.map_or(accepted, |run| Submitted { run, existing: false }))
     }
 
     async fn submitted(&self, answer: owner::Submitted) -> Result<Submitted, FacadeError> {
@@ -146,11 +222,18 @@ impl Facade for App {
             return Err(FacadeError::stopping());
         }
         let wait = request.wait;
-        let submit = self.prepare(request)?;
-        let run = submit.run;
+        let submission = Self::submission(request);
+        let submit = submission.prepare(&self.catalog, self.payload_bytes)?;
+        let (run, version) = (submit.run, submit.version);
         let partition = self.home(run);
         let until_terminal = !wait.is_zero();
-        let mut answer = self.send(partition, |answer| Command::Submit { submit, until_terminal, answer })?;
+        let sent = self.send(partition, |answer| Command::Submit { submit, until_terminal, answer });
+        let mut answer = match (sent, &self.scale) {
+            (Err(FacadeError::Moved(_)), Some(scale)) => {
+                return self.submit_elsewhere(scale, &submission, version, wait).await;
+            }
+            (sent, _) => sent?,
+        };
         let patience = if until_terminal { wait } else { ANSWER_WITHIN };
         let answered = tokio::select! {
             biased;
@@ -162,12 +245,17 @@ impl Facade for App {
         };
         match answered {
             Some(Ok(answered)) => self.submitted(answered).await,
+            // The partition has gone while it was asked. If the run was durable by then, the task stands for that very run.
+            Some(Err(_)) if self.scale.is_some() && !self.draining.is_cancelled() => match &self.scale {
+                Some(scale) => self.submit_elsewhere(scale, &submission, version, wait).await,
+                None => Err(FacadeError::stopping()),
+            },
             // An owner that drains lets its waiters go; the run may be durable all the same.
             Some(Err(_)) | None if until_terminal => match self.in_memory(run).await? {
                 Some(run) => Ok(Submitted { run, existing: false }),
                 None => Ok(Submitted { run: self.history.run(run).await?, existing: true }),
             },
-            Some(Err(_)) => Err(FacadeError::stopping()),
+            Some(Err(_)) => Err(self.gone(partition)),
             None => Err(slow()),
         }
     }
@@ -180,22 +268,39 @@ impl Facade for App {
     }
 
     async fn wait(&self, id: RunId, until: WaitUntil, wait: Duration) -> Result<Standing, FacadeError> {
-        let mut answer = self.send(self.home(id), |answer| Command::Wait { run: id, until, answer })?;
-        let answered = tokio::select! {
-            biased;
-            answered = &mut answer => answered.ok(),
-            () = tokio::time::sleep(wait) => None,
-            () = self.draining.cancelled() => None,
-        };
-        match answered {
-            Some(Some(standing)) => Ok(standing),
-            Some(None) => Ok(standing(&self.history.run(id).await?)),
-            None => Ok(standing(&self.run(id).await?)),
+        let partition = self.home(id);
+        let deadline = tokio::time::Instant::now() + wait;
+        let mut caught_up = false;
+        loop {
+            let mut answer = self.send(partition, |answer| Command::Wait { run: id, until, answer })?;
+            let answered = tokio::select! {
+                biased;
+                answered = &mut answer => Some(answered),
+                () = tokio::time::sleep_until(deadline) => None,
+                () = self.draining.cancelled() => None,
+            };
+            return match answered {
+                Some(Ok(Some(standing))) => Ok(standing),
+                Some(Ok(None))
+                    if !std::mem::replace(&mut caught_up, true) && self.catch_up(partition).await? =>
+                {
+                    continue;
+                }
+                Some(Ok(None)) => Ok(standing(&self.history.run(id).await?)),
+                Some(Err(_)) if self.scale.is_some() => Err(self.gone(partition)),
+                Some(Err(_)) | None => Ok(standing(&self.run(id).await?)),
+            };
         }
     }
 
     async fn events(&self, id: RunId, after: u32, limit: usize) -> Result<Vec<EventView>, FacadeError> {
-        match self.ask(self.home(id), |answer| Command::Events { run: id, after, limit, answer }).await? {
+        let partition = self.home(id);
+        let mut found =
+            self.ask(partition, |answer| Command::Events { run: id, after, limit, answer }).await?;
+        if found.is_none() && self.catch_up(partition).await? {
+            found = self.ask(partition, |answer| Command::Events { run: id, after, limit, answer }).await?;
+        }
+        match found {
             Some(events) => Ok(events),
             None => self.history.events(id, after, limit).await,
         }
@@ -214,9 +319,18 @@ impl Facade for App {
         let mut pages = Vec::with_capacity(self.partitions as usize + 1);
         for partition in 0..self.partitions {
             let query = Arc::clone(&query);
-            pages.push(self.ask(partition, |answer| Command::List { query, answer }).await?);
+            match self.ask(partition, |answer| Command::List { query, answer }).await {
+                Ok(page) => pages.push(page),
+                Err(FacadeError::Moved(_)) => {}
+                Err(error) => return Err(error),
+            }
         }
-        pages.push(self.history.list(&query).await);
+        if !query.only_here {
+            if let Some(scale) = &self.scale {
+                pages.extend(list_elsewhere(scale, &query).await);
+            }
+            pages.push(self.history.list(&query).await);
+        }
         Ok(merge(pages, query.limit))
     }
 
@@ -277,6 +391,65 @@ fn new_run_id() -> RunId {
     let mut drawn = [0; 10];
     rand::rng().fill_bytes(&mut drawn);
     RunId(uuid::Builder::from_unix_timestamp_millis(clock::wall().as_millis(), &drawn).into_uuid())
+}
+
+/// What other hosts have in memory.
+async fn list_elsewhere(scale: &Scale, query: &RunQuery) -> Vec<RunPage> {
+    #[derive(serde::Deserialize)]
+    struct Page {
+        runs: Vec<RunSummary>,
+        next: Option<String>,
+        partial: bool,
+    }
+    let question = Passed::get(format!("/v1/runs?{}", query.text));
+    let mut pages = Vec::new();
+    for url in scale.peers.others() {
+        let asked = tokio::time::timeout(ANSWER_WITHIN, scale.peers.ask::<Page>(&url, &question));
+        pages.push(match asked.await.ok().flatten() {
+            Some(page) => RunPage { more: page.next.is_some(), runs: page.runs, partial: page.partial },
+            None => RunPage { partial: true, ..RunPage::default() },
+        });
+    }
+    pages
+}
+
+/// A run that was accepted and that nobody has decided about yet.
+fn pending(submission: &Submission, version: u32) -> RunView {
+    RunView {
+        id: submission.run(),
+        workflow: submission.workflow.as_str().into(),
+        version,
+        status: RunStatus::Pending,
+        seq: 0,
+        input: Arc::clone(&submission.input),
+        output: None,
+        error: None,
+        steps: std::collections::BTreeMap::new(),
+        idempotency_key: submission.idempotency_key.clone(),
+        metadata: submission.metadata.iter().cloned().collect(),
+        created_at: clock::wall(),
+        started_at: None,
+        finished_at: None,
+    }
+}
+
+fn not_written(error: SendError) -> FacadeError {
+    match error {
+        SendError::Busy => FacadeError::Overloaded { why: error.to_string(), retry_after: RETRY_AFTER },
+        SendError::TooLarge { bytes, limit } => FacadeError::TooLarge {
+            what: "the submission",
+            actual_bytes: usize::try_from(bytes).unwrap_or(usize::MAX),
+            limit_bytes: usize::try_from(limit).unwrap_or(usize::MAX),
+        },
+        SendError::Unavailable(_) => {
+            FacadeError::NotReady { why: error.to_string(), retry_after: RETRY_AFTER }
+        }
+        SendError::NoSuchPartition(_) => internal(error),
+    }
+}
+
+fn internal(error: impl std::fmt::Display) -> FacadeError {
+    FacadeError::Internal(error.to_string())
 }
 
 fn standing(run: &RunView) -> Standing {

@@ -3,35 +3,40 @@
 //!
 //! Publishing is serialised, so that a version number is given once.
 
+mod binaries;
 mod plugins;
 mod records;
 mod workflows;
 
 use std::{
     collections::{BTreeMap, HashMap},
-    path::PathBuf,
-    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
+use bytes::Bytes;
 use reipaz_core::{
     document::{KnownPlugin, Plugins, UnknownPlugin},
     ids::Digest,
     plan::PluginPin,
 };
-use reipaz_engine::Grants;
+use reipaz_engine::{Engine, Grants};
 
 pub(crate) use self::{
+    binaries::Binaries,
     plugins::{Install, Plugin},
+    records::OWNER,
     workflows::Version,
 };
 
 /// See the module.
 pub(crate) struct Catalog {
     port: Arc<dyn reipaz_journal::Catalog>,
-    binaries: PathBuf,
+    binaries: Binaries,
     /// What the operator's configuration grants, by plugin name.
     configured: BTreeMap<String, BTreeMap<String, Vec<String>>>,
     state: RwLock<State>,
+    /// What of the records is known already: other hosts add to them.
+    learnt: Mutex<HashMap<String, Bytes>>,
     /// Held while a version number or a plugin is being given out.
     publishing: tokio::sync::Mutex<()>,
 }
@@ -58,35 +63,51 @@ pub enum CatalogError {
         reason: String,
     },
     /// A plugin's binary cannot be read or written.
-    #[error("{}: {source}", path.display())]
-    Binary {
-        /// Which file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
+    #[error("{0}")]
+    Binary(String),
 }
 
 impl Catalog {
     /// Reads all records.
     pub(crate) fn open(
         port: Arc<dyn reipaz_journal::Catalog>,
-        binaries: PathBuf,
+        binaries: Binaries,
         configured: BTreeMap<String, BTreeMap<String, Vec<String>>>,
     ) -> Result<Self, CatalogError> {
-        std::fs::create_dir_all(&binaries)
-            .map_err(|source| CatalogError::Binary { path: binaries.clone(), source })?;
+        binaries.create_folder().map_err(|error| CatalogError::Binary(error.to_string()))?;
         let catalog = Self {
             port,
             binaries,
             configured,
             state: RwLock::default(),
+            learnt: Mutex::default(),
             publishing: tokio::sync::Mutex::default(),
         };
-        for (key, bytes) in catalog.port.entries() {
-            catalog.learn(&key, &bytes)?;
-        }
+        catalog.learn_all()?;
         Ok(catalog)
+    }
+
+    /// Takes in what other hosts have written since.
+    fn learn_all(&self) -> Result<(), CatalogError> {
+        let mut learnt = self.learnt.lock().unwrap_or_else(PoisonError::into_inner);
+        for (key, bytes) in self.port.entries() {
+            if learnt.get(&key) != Some(&bytes) {
+                self.learn(&key, &bytes)?;
+                learnt.insert(key, bytes);
+            }
+        }
+        Ok(())
+    }
+
+    /// Follows what other hosts publish and install, for as long as it is polled.
+    pub(crate) async fn follow(&self, engine: &Engine) {
+        let mut changes = self.changes();
+        while changes.changed().await.is_ok() {
+            match self.learn_all() {
+                Ok(()) => self.load_all(engine).await,
+                Err(error) => tracing::error!(%error, "a record of the catalogue is left aside"),
+            }
+        }
     }
 
     /// Told at every change.
@@ -102,6 +123,8 @@ impl Catalog {
         } else if key.starts_with(records::PLUGIN) {
             let plugin = Plugin::from_record(bytes, &self.configured).map_err(refuse)?;
             self.add_plugin(Arc::new(plugin));
+        } else if key.starts_with(records::OWNER) {
+            // The peers' affair.
         } else {
             return Err(refuse("an unknown kind of record, from a newer version of Reipaz".to_owned()));
         }

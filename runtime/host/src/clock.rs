@@ -34,6 +34,15 @@ impl PartitionClock {
     }
 }
 
+/// Time since the machine started, which goes on while it or this process stands still.
+pub(crate) fn boot_time() -> std::time::Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    std::time::Duration::new(
+        u64::try_from(time.tv_sec).unwrap_or(0),
+        u32::try_from(time.tv_nsec).unwrap_or(0),
+    )
+}
+
 /// The wall clock.
 pub(crate) fn wall() -> Timestamp {
     let micros = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();

@@ -34,6 +34,13 @@ pub struct Config {
     pub limits: Limits,
     /// Where rows go.
     pub clickhouse: ClickHouse,
+    /// Shares the partitions with other hosts; without it everything durable is in `data_dir`.
+    pub kafka: Option<Kafka>,
+    /// Where other hosts reach this one's API: `http://10.0.0.5:7878`. Needed where `listen` names no address of its own.
+    pub advertise: Option<String>,
+    /// Where plugin components lie that all hosts share: `file:///mnt/plugins`, or `s3://bucket/prefix` with the usual AWS_*
+    /// variables. Without it, only the standard plugins are there on every host.
+    pub plugin_store: Option<String>,
     /// By plugin name.
     pub plugins: BTreeMap<String, PluginConfig>,
     /// By the name that documents use.
@@ -94,6 +101,109 @@ pub enum ClickHouseMode {
     Off,
 }
 
+/// How Kafka is reached.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Kafka {
+    /// Some of the brokers: `10.0.0.1:9092,10.0.0.2:9092`.
+    pub brokers: String,
+    /// What topic names begin with; `reipaz.` when absent.
+    #[serde(default)]
+    pub prefix: Option<String>,
+    /// The name that the hosts of one deployment share; `reipaz` when absent.
+    #[serde(default)]
+    pub deployment: Option<String>,
+    /// On how many brokers a topic that is made here stands; the brokers' default when absent.
+    #[serde(default)]
+    pub replication: Option<u16>,
+    /// After so long without a sign a host has lost its partitions.
+    #[serde(default, with = "optional_duration")]
+    pub session_timeout: Option<Duration>,
+    /// Encryption; absent: none.
+    #[serde(default)]
+    pub tls: Option<KafkaTls>,
+    /// Authentication by name and password; absent: none.
+    #[serde(default)]
+    pub sasl: Option<KafkaSasl>,
+    /// librdkafka's own settings, by name.
+    #[serde(default)]
+    pub properties: BTreeMap<String, String>,
+}
+
+/// An encrypted connection to Kafka; all files are PEM.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct KafkaTls {
+    /// The brokers' certificate authority; the system's when absent.
+    pub ca_file: Option<PathBuf>,
+    /// This host's certificate.
+    pub certificate_file: Option<PathBuf>,
+    /// Its private key.
+    pub key_file: Option<PathBuf>,
+}
+
+/// Who this host is to Kafka.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KafkaSasl {
+    /// `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`.
+    pub mechanism: String,
+    /// The name.
+    pub username: String,
+    /// The password; better set as `REIPAZ_KAFKA_PASSWORD`.
+    #[serde(default)]
+    pub password: String,
+}
+
+impl std::fmt::Debug for KafkaSasl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { mechanism, username, .. } = self;
+        f.debug_struct("KafkaSasl")
+            .field("mechanism", mechanism)
+            .field("username", username)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Kafka {
+    /// As the journal takes it.
+    pub(crate) fn journal(&self, partitions: u32) -> Result<reipaz_journal::KafkaConfig, ConfigError> {
+        use reipaz_journal::kafka::{Sasl, Security, Tls};
+        let tls = self.tls.as_ref().map(|tls| Tls {
+            ca_file: tls.ca_file.clone(),
+            certificate_file: tls.certificate_file.clone(),
+            key_file: tls.key_file.clone(),
+        });
+        let security = match (&self.sasl, tls) {
+            (None, None) => Security::Plaintext,
+            (None, Some(tls)) => Security::Tls(tls),
+            (Some(sasl), tls) => Security::Sasl {
+                mechanism: match sasl.mechanism.as_str() {
+                    "PLAIN" => Sasl::Plain,
+                    "SCRAM-SHA-256" => Sasl::ScramSha256,
+                    "SCRAM-SHA-512" => Sasl::ScramSha512,
+                    other => {
+                        return Err(ConfigError::Invalid(format!(
+                            "kafka.sasl.mechanism = {other:?}: take PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512"
+                        )));
+                    }
+                },
+                username: sasl.username.clone(),
+                password: from_env("REIPAZ_KAFKA_PASSWORD").unwrap_or_else(|| sasl.password.clone()),
+                tls,
+            },
+        };
+        let mut config = reipaz_journal::KafkaConfig::new(&self.brokers, partitions);
+        config.prefix = self.prefix.clone().unwrap_or(config.prefix);
+        config.deployment = self.deployment.clone().unwrap_or(config.deployment);
+        config.session_timeout = self.session_timeout.unwrap_or(config.session_timeout);
+        config.replication = self.replication;
+        config.security = security;
+        config.extra = self.properties.clone();
+        Ok(config)
+    }
+}
+
 /// What the operator says about one plugin.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -128,6 +238,9 @@ impl Default for Config {
             idempotency_retention: Duration::from_secs(24 * 3600),
             limits: Limits::default(),
             clickhouse: ClickHouse::default(),
+            kafka: None,
+            advertise: None,
+            plugin_store: None,
             plugins: BTreeMap::new(),
             secrets: BTreeMap::new(),
             log_json: false,
@@ -246,6 +359,24 @@ impl Config {
                 self.limits.payload_bytes
             ));
         }
+        if self.kafka.is_some() && self.clickhouse.mode == ClickHouseMode::Embedded {
+            return refuse(
+                "hosts that share Kafka need a ClickHouse that they share: set clickhouse.url (--clickhouse URL), or \
+                 clickhouse.mode = \"off\""
+                    .to_owned(),
+            );
+        }
+        if let Some(url) = &self.advertise
+            && !url.starts_with("http://")
+        {
+            return refuse(format!("advertise = {url:?}: write http://HOST:PORT"));
+        }
+        if self.kafka.is_some() && self.advertise.is_none() && self.listen.ip().is_unspecified() {
+            return refuse(format!(
+                "listen = \"{}\" does not say where other hosts reach this one: set `advertise`",
+                self.listen
+            ));
+        }
         if self.clickhouse.mode == ClickHouseMode::External && self.clickhouse.url.is_none() {
             return refuse("clickhouse.mode = \"external\" needs clickhouse.url".to_owned());
         }
@@ -292,6 +423,16 @@ pub struct Paths {
 
 fn from_env(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+mod optional_duration {
+    use std::time::Duration;
+
+    use serde::Deserializer;
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Duration>, D::Error> {
+        super::duration::deserialize(d).map(Some)
+    }
 }
 
 mod duration {

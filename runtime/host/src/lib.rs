@@ -15,6 +15,8 @@ mod history;
 mod json_text;
 mod metrics;
 mod owner;
+mod owners;
+mod peers;
 mod secrets;
 pub mod serve;
 mod sink;

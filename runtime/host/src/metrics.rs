@@ -12,12 +12,12 @@ use crate::{api, app::App};
 pub(crate) struct Metrics {
     handle: Option<PrometheusHandle>,
     app: Arc<App>,
-    journal: Embedded,
+    journal: Option<Embedded>,
 }
 
 impl Metrics {
     /// One recorder serves all hosts of a process.
-    pub(crate) fn new(app: Arc<App>, journal: Embedded) -> Self {
+    pub(crate) fn new(app: Arc<App>, journal: Option<Embedded>) -> Self {
         static RECORDER: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
         let handle = RECORDER.get_or_init(|| {
             // Latencies of an API call, from a memory lookup to a full long poll.
@@ -52,14 +52,26 @@ impl Metrics {
                 .set(read(&owner.live_runs) as f64);
             metrics::gauge!("reipaz_runs_terminal_in_memory", "partition" => partition.clone())
                 .set(read(&owner.terminal_runs) as f64);
-            metrics::counter!("reipaz_events_total", "partition" => partition).absolute(read(&owner.events));
+            metrics::counter!("reipaz_events_total", "partition" => partition.clone())
+                .absolute(read(&owner.events));
+            if self.app.scale.is_some() {
+                let flag = |value: &std::sync::atomic::AtomicBool| f64::from(value.load(Ordering::Relaxed));
+                metrics::gauge!("reipaz_partition_owned", "partition" => partition.clone())
+                    .set(flag(&owner.owned));
+                metrics::gauge!("reipaz_tasks_paused", "partition" => partition.clone())
+                    .set(flag(&owner.paused));
+                metrics::counter!("reipaz_tasks_total", "partition" => partition.clone())
+                    .absolute(read(&owner.tasks));
+                metrics::counter!("reipaz_tasks_rejected_total", "partition" => partition)
+                    .absolute(read(&owner.rejected));
+            }
         }
         let full = self.app.owners.iter().any(|owner| owner.no_space.load(Ordering::Relaxed));
         metrics::gauge!("reipaz_journal_disk_full").set(if full { 1.0 } else { 0.0 });
     }
 
     fn read_journal(&self) {
-        let stats = self.journal.stats();
+        let Some(stats) = self.journal.as_ref().map(Embedded::stats) else { return };
         metrics::counter!("reipaz_journal_fsyncs_total").absolute(stats.fsyncs);
         metrics::counter!("reipaz_journal_batches_total").absolute(stats.batches);
         metrics::counter!("reipaz_journal_records_total").absolute(stats.records);

@@ -8,31 +8,25 @@ use std::{net::SocketAddr, path::Path, sync::Arc};
 
 use reipaz_core::partition::PartitionConfig;
 use reipaz_engine::{Engine, EngineConfig};
-use reipaz_journal::{Embedded, EmbeddedConfig};
+use reipaz_journal::{Assignments, Embedded, EmbeddedConfig, Intake, Journal, Kafka, Tasks};
 use reipaz_store::{Store, StoreConfig, Target};
-use tokio::{
-    net::TcpListener,
-    sync::{mpsc, watch},
-    task::JoinSet,
-};
+use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     api,
-    app::App,
-    attempts::Attempts,
-    catalog::{Catalog, CatalogError, Install},
+    app::{App, Scale},
+    catalog::{Binaries, Catalog, CatalogError, Install},
     config::{ClickHouseMode, Config, ConfigError},
     facade::{Facade, FacadeError},
     history::History,
     metrics::Metrics,
-    owner::{Command, Owner, OwnerError, OwnerParts, OwnerStatus},
+    owner::{Command, OwnerError, OwnerStatus},
+    owners::{Owners, Shared},
+    peers::Peers,
     secrets::SecretStore,
-    sink::{self, Sink},
+    sink::{Kept, Lanes, Sink},
 };
-
-/// Outcomes that wait for an owner. An attempt whose outcome does not fit waits with it.
-const OUTCOMES_QUEUED: usize = 4_096;
 
 /// What the standard `http_request` may do when the operator says nothing: any public address. (The engine refuses
 /// private ones that no grant names.)
@@ -126,78 +120,79 @@ impl Host {
         let paths = config.paths();
         make_private_dir(&config.data_dir)?;
 
-        let embedded = Embedded::open(EmbeddedConfig::new(&paths.journal, config.partitions)).await?;
-        let journal = embedded.journal();
-        let (intake, deliveries) = embedded.intake::<Command>(config.limits.queued_commands);
+        let Ground { journal, records, intake, assignments, tasks, embedded } = ground(&config).await?;
 
         let engine =
             Engine::new(engine_config(&config)).map_err(|error| HostError::Engine(error.to_string()))?;
         let configured =
             config.plugins.iter().map(|(name, plugin)| (name.clone(), plugin.grants.clone())).collect();
-        let catalog = Arc::new(Catalog::open(embedded.catalog(), paths.plugins.clone(), configured)?);
+        let binaries = Binaries::new(paths.plugins.clone(), config.plugin_store.as_deref(), tasks.is_some())
+            .map_err(|error| ConfigError::Invalid(format!("plugin_store: {error}")))?;
+        let catalog = Arc::new(Catalog::open(Arc::clone(&records), binaries, configured)?);
         install_standard_plugins(&catalog, &engine).await?;
         catalog.load_all(&engine).await;
         engine.prepare().await.map_err(|failure| HostError::Engine(failure.message))?;
 
-        let (stored_senders, stored_receivers): (Vec<_>, Vec<_>) =
-            (0..config.partitions).map(|_| watch::channel(0_u64)).unzip();
         let stop_owners = CancellationToken::new();
         let stop_sink = CancellationToken::new();
         let mut sink = JoinSet::new();
         let store = start_store(&config).await;
-        match &store {
+        let lanes = match &store {
             Some(store) => {
-                let parts = (store.clone(), Arc::clone(&catalog), Arc::clone(&journal));
-                let (file, stop) = (paths.sink.clone(), stop_sink.clone());
+                let kept = if tasks.is_some() { Kept::Store } else { Kept::File(paths.sink.clone()) };
+                let (runs, lanes) =
+                    Sink::new(store.clone(), Arc::clone(&catalog), Arc::clone(&journal), kept);
+                let stop = stop_sink.clone();
                 sink.spawn(async move {
-                    let (store, catalog, journal) = parts;
-                    let sink = Sink::open(store, catalog, &journal, stored_senders, file).await;
-                    let sink = sink.map_err(|error| HostError::Sink(error.to_string()))?;
-                    sink.run(stop).await.map_err(|error| HostError::Sink(error.to_string()))
+                    runs.run(stop).await.map_err(|error| HostError::Sink(error.to_string()))
                 });
+                lanes
             }
             None => {
-                let (journal, stop) = (Arc::clone(&journal), stop_sink.clone());
+                let stop = stop_sink.clone();
                 sink.spawn(async move {
-                    sink::follow_without_store(journal, stored_senders, stop).await;
+                    stop.cancelled().await;
                     Ok(())
                 });
+                Lanes::without_store(Arc::clone(&journal))
             }
-        }
+        };
 
-        let secrets = Arc::new(SecretStore::load(&config.secrets)?);
         let statuses: Vec<Arc<OwnerStatus>> = (0..config.partitions).map(|_| Arc::default()).collect();
-        let mut owners = JoinSet::new();
-        let mut recovering = JoinSet::new();
-        for (((partition, deliveries), stored), status) in
-            (0..).zip(deliveries).zip(stored_receivers).zip(&statuses)
-        {
-            let (outcomes, received) = mpsc::channel(OUTCOMES_QUEUED);
-            let attempts = Attempts::new(
-                engine.clone(),
-                Arc::clone(&catalog),
-                Arc::clone(&secrets),
-                outcomes,
-                config.limits.payload_bytes,
-            );
-            recovering.spawn(Owner::recover(OwnerParts {
-                partition,
-                journal: Arc::clone(&journal),
-                deliveries,
-                attempts,
-                outcomes: received,
-                stored,
+        let scale = tasks.map(|tasks| {
+            let url = config.advertise.clone().unwrap_or_else(|| format!("http://{address}"));
+            let token = config.tokens.first().map(String::as_str);
+            Scale { tasks, peers: Peers::new(url, Arc::clone(&records), statuses.clone(), token) }
+        });
+        let peers = scale.as_ref().map(|scale| Arc::clone(&scale.peers));
+        let mut owners = Owners::new(
+            Arc::new(Shared {
+                journal,
+                engine: engine.clone(),
+                catalog: Arc::clone(&catalog),
+                secrets: Arc::new(SecretStore::load(&config.secrets)?),
                 config: partition_config(&config),
+                payload_bytes: config.limits.payload_bytes,
                 checkpoint_bytes: config.limits.checkpoint_bytes,
-                status: Arc::clone(status),
-                stop: stop_owners.clone(),
                 drain_timeout: config.drain_timeout,
-            }));
+                statuses: statuses.clone(),
+                lanes,
+                peers: peers.clone(),
+            }),
+            assignments,
+        );
+        if peers.is_none() {
+            owners.take(config.partitions).await?;
+        } else {
+            let (catalog, engine) = (Arc::clone(&catalog), engine.clone());
+            let stop = stop_sink.clone();
+            sink.spawn(async move {
+                stop.run_until_cancelled(catalog.follow(&engine)).await;
+                Ok(())
+            });
         }
-        while let Some(recovered) = recovering.join_next().await {
-            let owner = recovered.map_err(|error| HostError::Panicked(error.to_string()))??;
-            owners.spawn(owner.run());
-        }
+        let mut owning = JoinSet::new();
+        owning.spawn(owners.run(stop_owners.clone()));
 
         let draining = CancellationToken::new();
         let app = Arc::new(App {
@@ -209,6 +204,7 @@ impl Host {
             history: History::new(store.clone()),
             draining: draining.clone(),
             payload_bytes: config.limits.payload_bytes,
+            scale,
         });
         let stop_api = CancellationToken::new();
         let mut api_tasks = JoinSet::new();
@@ -217,6 +213,7 @@ impl Host {
             tokens: config.tokens.clone(),
             cors_origins: config.cors_origins.clone(),
             payload_bytes: config.limits.payload_bytes,
+            peers,
             ..api::Settings::default()
         };
         let facade = Arc::clone(&app) as Arc<dyn Facade>;
@@ -230,7 +227,7 @@ impl Host {
             stop_owners,
             stop_sink,
             stop_api,
-            owners,
+            owners: owning,
             sink,
             api: api_tasks,
             store,
@@ -287,6 +284,31 @@ impl Host {
         }
         Ok(())
     }
+}
+
+/// What everything durable stands on: this host's own directory, or Kafka. Nothing above knows which.
+struct Ground {
+    journal: Arc<dyn Journal>,
+    records: Arc<dyn reipaz_journal::Catalog>,
+    intake: Arc<dyn Intake<Command>>,
+    assignments: Box<dyn Assignments<Command>>,
+    /// Where partitions are shared.
+    tasks: Option<Arc<dyn Tasks>>,
+    embedded: Option<Embedded>,
+}
+
+async fn ground(config: &Config) -> Result<Ground, HostError> {
+    let bound = config.limits.queued_commands;
+    if let Some(kafka) = &config.kafka {
+        let kafka = Kafka::open(kafka.journal(config.partitions)?).await?;
+        let (intake, assignments) = kafka.assignments(bound)?;
+        let (journal, records, tasks) = (kafka.journal(), kafka.catalog(), Some(kafka.tasks()));
+        return Ok(Ground { journal, records, intake, assignments, tasks, embedded: None });
+    }
+    let embedded = Embedded::open(EmbeddedConfig::new(&config.paths().journal, config.partitions)).await?;
+    let (intake, assignments) = embedded.assignments(bound);
+    let (journal, records) = (embedded.journal(), embedded.catalog());
+    Ok(Ground { journal, records, intake, assignments, tasks: None, embedded: Some(embedded) })
 }
 
 fn partition_config(config: &Config) -> PartitionConfig {

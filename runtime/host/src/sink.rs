@@ -7,7 +7,10 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -15,7 +18,7 @@ use futures_util::{StreamExt, stream::FuturesUnordered};
 use reipaz_core::codec;
 use reipaz_journal::{Journal, JournalError, Position, Reader};
 use reipaz_store::{Projection, RowBatch, Store};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::catalog::Catalog;
@@ -35,20 +38,123 @@ const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(1);
 /// How long a stopping host gives the sink to store what is left.
 const LAST_INSERT_WITHIN: Duration = Duration::from_secs(3);
 
+/// The pause after a shared journal could not be read.
+const READ_AGAIN_AFTER: Duration = Duration::from_millis(200);
+
+/// How soon a lane that could not learn where to begin tries again.
+const JOIN_AGAIN_AFTER: Duration = Duration::from_millis(500);
+
+/// Where a sink keeps how far it is.
+pub(crate) enum Kept {
+    /// In a file: the journal is this host's alone.
+    File(PathBuf),
+    /// In ClickHouse, for whichever host goes on.
+    Store,
+}
+
 /// One sink for all partitions of this host.
 pub(crate) struct Sink {
     store: Store,
     catalog: Arc<Catalog>,
-    file: PathBuf,
+    journal: Arc<dyn Journal>,
+    kept: Kept,
+    changes: mpsc::UnboundedReceiver<LaneChange>,
+    /// Who does not know yet where to begin.
+    joining: Vec<Joining>,
     lanes: Vec<Lane>,
+}
+
+struct Joining {
+    partition: u32,
+    id: u64,
+    stored: watch::Sender<u64>,
 }
 
 struct Lane {
     partition: u32,
+    id: u64,
     reader: Box<dyn Reader>,
     projection: Projection,
     read: Position,
     stored: watch::Sender<u64>,
+    /// Its owner has stopped: what is left is stored, then it goes.
+    leaving: bool,
+}
+
+enum LaneChange {
+    Open(Joining),
+    Close(u64),
+}
+
+/// How owners get their lanes.
+#[derive(Clone)]
+pub(crate) struct Lanes {
+    /// None: there is no store.
+    changes: Option<mpsc::UnboundedSender<LaneChange>>,
+    journal: Arc<dyn Journal>,
+    ids: Arc<AtomicU64>,
+}
+
+/// One owner's lane: dropped with the owner.
+pub(crate) struct OpenLane {
+    lanes: Lanes,
+    partition: u32,
+    id: u64,
+    stored: Mutex<Option<watch::Sender<u64>>>,
+    following: CancellationToken,
+}
+
+impl Lanes {
+    /// Lanes that nobody stores: what is durable counts as stored.
+    pub(crate) fn without_store(journal: Arc<dyn Journal>) -> Self {
+        Self { changes: None, journal, ids: Arc::default() }
+    }
+
+    /// A lane for an owner, which learns from it how far its journal is stored.
+    pub(crate) fn open(&self, partition: u32) -> (watch::Receiver<u64>, OpenLane) {
+        let (stored, receiver) = watch::channel(0);
+        let id = self.ids.fetch_add(1, Ordering::Relaxed);
+        let stored = Mutex::new(Some(stored));
+        let following = CancellationToken::new();
+        (receiver, OpenLane { lanes: self.clone(), partition, id, stored, following })
+    }
+}
+
+impl OpenLane {
+    /// The partition is recovered: the sink may follow it.
+    pub(crate) fn start(&self) {
+        let Some(stored) = self.stored.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
+        match &self.lanes.changes {
+            Some(changes) => {
+                let joining = Joining { partition: self.partition, id: self.id, stored };
+                // Without a sink the host is stopping.
+                let _ = changes.send(LaneChange::Open(joining));
+            }
+            None => {
+                let reader = self.lanes.journal.reader(self.partition);
+                tokio::spawn(self.following.clone().run_until_cancelled_owned(follow(reader, stored)));
+            }
+        }
+    }
+}
+
+impl Drop for OpenLane {
+    fn drop(&mut self) {
+        self.following.cancel();
+        if let Some(changes) = &self.lanes.changes {
+            let _ = changes.send(LaneChange::Close(self.id));
+        }
+    }
+}
+
+/// Follows a journal in place of a sink.
+async fn follow(mut reader: Box<dyn Reader>, stored: watch::Sender<u64>) {
+    let mut position = Position::START;
+    loop {
+        position = reader.wait_beyond(position).await;
+        stored.send_replace(position.0);
+        tokio::time::sleep(COLLECT_FOR).await;
+    }
 }
 
 /// Why the sink cannot go on.
@@ -61,26 +167,16 @@ pub(crate) enum SinkError {
 }
 
 impl Sink {
-    /// Starts where the last sink left off.
-    pub(crate) async fn open(
+    /// A sink without lanes, and how owners open some.
+    pub(crate) fn new(
         store: Store,
         catalog: Arc<Catalog>,
-        journal: &Arc<dyn Journal>,
-        stored: Vec<watch::Sender<u64>>,
-        file: PathBuf,
-    ) -> Result<Self, SinkError> {
-        let kept = read_positions(&file);
-        let mut lanes = Vec::with_capacity(stored.len());
-        for (partition, stored) in (0..).zip(stored) {
-            let position = Position(kept.get(&partition).copied().unwrap_or(0));
-            let reader = journal.reader(partition);
-            let mut lane = Lane { partition, reader, projection: Projection::new(), read: position, stored };
-            lane.start_at_what_is_kept().await?;
-            lane.learn_up_to(lane.read).await?;
-            lane.stored.send_replace(lane.read.0);
-            lanes.push(lane);
-        }
-        Ok(Self { store, catalog, file, lanes })
+        journal: Arc<dyn Journal>,
+        kept: Kept,
+    ) -> (Self, Lanes) {
+        let (sender, changes) = mpsc::unbounded_channel();
+        let lanes = Lanes { changes: Some(sender), journal: Arc::clone(&journal), ids: Arc::default() };
+        (Self { store, catalog, journal, kept, changes, joining: Vec::new(), lanes: Vec::new() }, lanes)
     }
 
     /// Follows the journal until `stop`, then stores what is left, if ClickHouse takes it.
@@ -89,6 +185,10 @@ impl Sink {
         catalog_changes.mark_changed();
         loop {
             let stopping = stop.is_cancelled();
+            while let Ok(change) = self.changes.try_recv() {
+                self.change(change);
+            }
+            self.join_lanes().await?;
             if catalog_changes.has_changed().unwrap_or(false) {
                 catalog_changes.mark_unchanged();
                 store_catalog(&self.store, &self.catalog, &stop).await;
@@ -98,20 +198,77 @@ impl Sink {
                 if !store_batch(&self.store, batch, &stop).await {
                     return Ok(());
                 }
-                self.note_stored();
+                self.note_stored().await;
             }
             if more {
                 continue;
             }
+            // All lanes are at their ends: who leaves has nothing left.
+            self.lanes.retain(|lane| !lane.leaving);
             if stopping {
                 return Ok(());
             }
+            let joining = !self.joining.is_empty();
             tokio::select! {
-                () = self.wait_for_more() => tokio::time::sleep(COLLECT_FOR).await,
+                () = wait_for_more(&mut self.lanes) => tokio::time::sleep(COLLECT_FOR).await,
+                Some(change) = self.changes.recv() => self.change(change),
+                () = tokio::time::sleep(JOIN_AGAIN_AFTER), if joining => {}
                 _ = catalog_changes.changed() => catalog_changes.mark_changed(),
                 () = stop.cancelled() => {}
             }
         }
+    }
+
+    fn change(&mut self, change: LaneChange) {
+        match change {
+            LaneChange::Open(joining) => self.joining.push(joining),
+            LaneChange::Close(id) => {
+                self.joining.retain(|joining| joining.id != id);
+                for lane in self.lanes.iter_mut().filter(|lane| lane.id == id) {
+                    lane.leaving = true;
+                }
+            }
+        }
+    }
+
+    /// Lets those begin who can be told where.
+    async fn join_lanes(&mut self) -> Result<(), SinkError> {
+        if self.joining.is_empty() {
+            return Ok(());
+        }
+        let kept = match &self.kept {
+            Kept::File(file) => read_positions(file),
+            Kept::Store if !self.store.status().is_ready() => return Ok(()),
+            Kept::Store => match self.store.sink_positions().await {
+                Ok(kept) => kept,
+                Err(error) => {
+                    tracing::warn!(%error, "ClickHouse does not say how far rows are stored; trying again");
+                    return Ok(());
+                }
+            },
+        };
+        for Joining { partition, id, stored } in std::mem::take(&mut self.joining) {
+            let position = Position(kept.get(&partition).copied().unwrap_or(0));
+            let reader = self.journal.reader(partition);
+            let projection = Projection::new();
+            let mut lane = Lane { partition, id, reader, projection, read: position, stored, leaving: false };
+            let begun = async {
+                lane.start_at_what_is_kept().await?;
+                lane.learn_up_to(lane.read).await
+            };
+            match begun.await {
+                Ok(()) => {
+                    lane.stored.send_replace(lane.read.0);
+                    self.lanes.push(lane);
+                }
+                Err(SinkError::Journal(error)) if matches!(self.kept, Kept::Store) => {
+                    tracing::warn!(partition, %error, "the journal cannot be read; trying again");
+                    self.joining.push(Joining { partition, id, stored: lane.stored });
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     /// As many rows as fit one insert, and whether there are more.
@@ -119,28 +276,48 @@ impl Sink {
         let mut batch = RowBatch::default();
         let mut more = false;
         for lane in &mut self.lanes {
-            more |= lane.read_into(&mut batch).await?;
+            match lane.read_into(&mut batch).await {
+                Ok(left) => more |= left,
+                // What was read so far is in the batch. A shared journal comes back.
+                Err(SinkError::Journal(error)) if matches!(self.kept, Kept::Store) => {
+                    tracing::warn!(partition = lane.partition, %error, "the journal cannot be read; trying again");
+                    tokio::time::sleep(READ_AGAIN_AFTER).await;
+                }
+                Err(error) => return Err(error),
+            }
         }
         Ok((batch, more))
     }
 
-    fn note_stored(&self) {
+    async fn note_stored(&mut self) {
         let positions: BTreeMap<u32, u64> =
             self.lanes.iter().map(|lane| (lane.partition, lane.read.0)).collect();
-        if let Err(error) = write_positions(&self.file, &positions) {
+        let noted = match &self.kept {
+            Kept::File(file) => {
+                let mut all = read_positions(file);
+                all.extend(positions);
+                write_positions(file, &all).map_err(|error| format!("{}: {error}", file.display()))
+            }
+            Kept::Store => {
+                self.store.note_sink_positions(&positions).await.map_err(|error| error.to_string())
+            }
+        };
+        if let Err(error) = noted {
             // Rows are stored again after a restart, and replace themselves.
-            tracing::warn!(file = %self.file.display(), %error, "the sink's position was not kept");
+            tracing::warn!(error, "the sink's position was not kept");
             return;
         }
         for lane in &self.lanes {
             lane.stored.send_replace(lane.read.0);
         }
     }
+}
 
-    async fn wait_for_more(&mut self) {
-        let mut waits: FuturesUnordered<_> =
-            self.lanes.iter_mut().map(|lane| lane.reader.wait_beyond(lane.read)).collect();
-        waits.next().await;
+async fn wait_for_more(lanes: &mut [Lane]) {
+    let mut waits: FuturesUnordered<_> =
+        lanes.iter_mut().map(|lane| lane.reader.wait_beyond(lane.read)).collect();
+    if waits.next().await.is_none() {
+        std::future::pending::<()>().await;
     }
 }
 
@@ -270,28 +447,6 @@ impl Lane {
             reason: error.to_string(),
         })
     }
-}
-
-/// Follows the journal in place of a sink, where there is no ClickHouse: what is durable counts as stored.
-pub(crate) async fn follow_without_store(
-    journal: Arc<dyn Journal>,
-    stored: Vec<watch::Sender<u64>>,
-    stop: CancellationToken,
-) {
-    let mut tasks = tokio::task::JoinSet::new();
-    for (partition, stored) in (0..).zip(stored) {
-        let mut reader = journal.reader(partition);
-        tasks.spawn(async move {
-            let mut position = Position::START;
-            loop {
-                position = reader.wait_beyond(position).await;
-                stored.send_replace(position.0);
-                tokio::time::sleep(COLLECT_FOR).await;
-            }
-        });
-    }
-    stop.cancelled().await;
-    tasks.shutdown().await;
 }
 
 fn read_positions(file: &Path) -> BTreeMap<u32, u64> {

@@ -5,11 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use rand::Rng;
 use reipaz_core::{ids::RunId, json::Json, partition::Submit};
 
-use crate::{
-    api::limits,
-    catalog::Catalog,
-    facade::FacadeError,
-};
+use crate::{api::limits, catalog::Catalog, facade::FacadeError};
 
 /// Somebody asks for a run.
 #[derive(Clone, Debug)]
@@ -40,7 +36,11 @@ impl Submission {
     }
 
     /// What the partition is given, unless the workflow is unknown or refuses the input.
-    pub(crate) fn prepare(self, catalog: &Catalog, payload_bytes: usize) -> Result<Box<Submit>, FacadeError> {
+    pub(crate) fn prepare(
+        &self,
+        catalog: &Catalog,
+        payload_bytes: usize,
+    ) -> Result<Box<Submit>, FacadeError> {
         if self.input.len() > payload_bytes {
             return Err(FacadeError::TooLarge {
                 what: "the input",
@@ -61,10 +61,10 @@ impl Submission {
             plan: Arc::clone(&version.plan),
             pinned: Arc::clone(&version.canonical),
             version: version.version,
-            input: self.input,
-            idempotency_key: self.idempotency_key,
-            metadata: self.metadata,
-            trigger: self.trigger,
+            input: Arc::clone(&self.input),
+            idempotency_key: self.idempotency_key.clone(),
+            metadata: self.metadata.clone(),
+            trigger: self.trigger.clone(),
             seed,
         }))
     }

@@ -119,7 +119,10 @@ pub(crate) fn read(task: &Task, partitions: u32) -> Result<Asked, Rejection> {
     match versioned.reipaz.map(RawValue::get) {
         Some("1") => {}
         None => {
-            return Err(Rejection::new("no_version", "`reipaz` is missing: the format's version, which is 1"));
+            return Err(Rejection::new(
+                "no_version",
+                "`reipaz` is missing: the format's version, which is 1",
+            ));
         }
         Some(other) => {
             let shown: String = other.chars().take(40).collect();
@@ -176,7 +179,9 @@ fn start(wire: Wire<'_>, task: &Task, partitions: u32) -> Result<Asked, Rejectio
     {
         return refuse(format!("`idempotency_key` has {} bytes; take 1 to {}", key.len(), limits::KEY_BYTES));
     }
-    submission::check_metadata(&wire.metadata).or_else(refuse)?;
+    if let Err(why) = submission::check_metadata(&wire.metadata) {
+        return refuse(why);
+    }
     let input = match wire.input {
         None => json::null(),
         Some(input) => json_text::payload(input.get())
@@ -220,7 +225,9 @@ fn trigger(task: &Task) -> Option<Json> {
     let headers = task
         .headers
         .iter()
-        .filter(|(name, value)| !name.starts_with(OWN_HEADERS) && name.len() <= limits::METADATA_BYTES && text(value))
+        .filter(|(name, value)| {
+            !name.starts_with(OWN_HEADERS) && name.len() <= limits::METADATA_BYTES && text(value)
+        })
         .filter_map(|(name, value)| Some((name.as_str(), std::str::from_utf8(value).ok()?)))
         .take(limits::METADATA_ENTRIES)
         .collect();
@@ -303,7 +310,8 @@ pub(crate) fn rejection_by(refusal: &Refusal) -> Rejection {
 pub(crate) fn rejected(task: &Task, rejection: &Rejection) -> Published {
     let Source { topic, partition, offset } = &task.source;
     let mut headers = task.headers.clone();
-    let mut add = |name: &str, value: String| headers.push((format!("{OWN_HEADERS}{name}"), Bytes::from(value)));
+    let mut add =
+        |name: &str, value: String| headers.push((format!("{OWN_HEADERS}{name}"), Bytes::from(value)));
     add("reason", rejection.code.to_owned());
     add("message", rejection.message.clone());
     add("source", format!("{topic}/{partition}/{offset}"));
@@ -510,7 +518,8 @@ mod tests {
     #[test]
     fn a_task_asks_for_a_change() {
         let run = "0198c5a4-0000-7000-8000-000000000001";
-        let asked = read(&task(&format!(r#"{{"reipaz":1,"command":"cancel","run":"{run}","reason":"no"}}"#)), 4);
+        let asked =
+            read(&task(&format!(r#"{{"reipaz":1,"command":"cancel","run":"{run}","reason":"no"}}"#)), 4);
         let Ok(Asked::Change(id, Change::Cancel { reason })) = asked else { panic!("{asked:?}") };
         assert_eq!((id.to_string().as_str(), reason.as_deref()), (run, Some("no")));
     }
@@ -553,7 +562,8 @@ mod tests {
         let rejection = read(&task, 4).expect_err("no JSON");
         let published = rejected(&task, &rejection);
         assert_eq!(published.body, task.body.clone().unwrap_or_default());
-        let header = |name: &str| published.headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.clone());
+        let header =
+            |name: &str| published.headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.clone());
         assert_eq!(header("reipaz-reason").as_deref(), Some(&b"malformed"[..]));
         assert_eq!(header("reipaz-source").as_deref(), Some(&b"reipaz.tasks/2/41"[..]));
         assert_eq!(header("trace").as_deref(), Some(&b"t-1"[..]));

@@ -116,6 +116,9 @@ pub trait Tasks: Send + Sync {
     /// Writes a task for the owner of `partition`; durable when it returns. An error other than
     /// [`SendError::Unavailable`] means that nothing was written.
     async fn send(&self, partition: u32, task: NewTask) -> Result<(), SendError>;
+
+    /// Where the next task for the owner of `partition` would stand: every task that is written by now stands below.
+    async fn end(&self, partition: u32) -> Result<u64, SendError>;
 }
 
 /// A task to be written.

@@ -1,12 +1,14 @@
 //! Storing a batch: one INSERT a table, all tables at once. An insert that came back is on disk. One that failed may
 //! have stored some of its rows: storing the same batch again replaces them.
 
+use std::collections::BTreeMap;
+
 use clickhouse::{Client, Row, RowOwned, RowWrite};
 
 use crate::{
     batch::RowBatch,
     error::StoreError,
-    rows::{AttemptRow, EventRow, LogRow, PluginRow, RunRow, WorkflowRow},
+    rows::{AttemptRow, EventRow, LogRow, PluginRow, RunRow, SinkPositionRow, WorkflowRow},
     store::Store,
 };
 
@@ -36,6 +38,15 @@ impl Store {
         };
         self.timely(Box::pin(all)).await.map(|_| ())
     }
+
+    /// Notes how far each partition's journal has been stored, for whoever goes on with it. Call it after
+    /// [`Store::insert`] of what is up to there.
+    pub async fn note_sink_positions(&self, positions: &BTreeMap<u32, u64>) -> Result<(), StoreError> {
+        let client = self.client()?;
+        let rows: Vec<SinkPositionRow> =
+            positions.iter().map(|(&partition, &position)| SinkPositionRow { partition, position }).collect();
+        self.timely(Box::pin(insert(&client, &rows))).await
+    }
 }
 
 async fn insert<T: Stored>(client: &Client, rows: &[T]) -> clickhouse::error::Result<()> {
@@ -55,6 +66,13 @@ async fn insert<T: Stored>(client: &Client, rows: &[T]) -> clickhouse::error::Re
         rest = &rest[written..];
     }
     Ok(())
+}
+
+impl Stored for SinkPositionRow {
+    const TABLE: &'static str = "sink_positions";
+    fn text_bytes(&self) -> usize {
+        0
+    }
 }
 
 impl Stored for WorkflowRow {

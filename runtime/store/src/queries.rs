@@ -1,6 +1,8 @@
 //! What the API asks about runs that the owner no longer holds in memory. Every value is a bound parameter; the texts
 //! of the statements are fixed parts.
 
+use std::collections::BTreeMap;
+
 use clickhouse::Row;
 use reipaz_core::{
     event::LogLevel,
@@ -13,7 +15,7 @@ use uuid::Uuid;
 
 use crate::{
     error::StoreError,
-    rows::{AttemptRow, EventRow, LogRow, RunRow, Word, level, micros, optional_micros},
+    rows::{AttemptRow, EventRow, LogRow, RunRow, SinkPositionRow, Word, level, micros, optional_micros},
     store::Store,
 };
 
@@ -81,6 +83,13 @@ pub struct LogFilter {
 }
 
 impl Store {
+    /// How far a partition's journal has been stored, by partition: [`Store::note_sink_positions`].
+    pub async fn sink_positions(&self) -> Result<BTreeMap<u32, u64>, StoreError> {
+        let query = self.client()?.query("SELECT ?fields FROM sink_positions FINAL");
+        let rows = self.timely(query.fetch_all::<SinkPositionRow>()).await?;
+        Ok(rows.into_iter().map(|row| (row.partition, row.position)).collect())
+    }
+
     /// A run's row.
     pub async fn run(&self, run: RunId) -> Result<Option<RunRow>, StoreError> {
         let query = self.client()?.query("SELECT ?fields FROM runs FINAL WHERE run = {run:UUID}");

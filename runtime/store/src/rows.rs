@@ -14,6 +14,15 @@ pub type Word = Cow<'static, str>;
 /// Pairs of a map column.
 pub type Pairs = Vec<(Arc<str>, Arc<str>)>;
 
+/// A row of `sink_positions`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Row, Serialize, Deserialize)]
+pub(crate) struct SinkPositionRow {
+    /// Of the journal.
+    pub partition: u32,
+    /// All rows of events up to here are stored.
+    pub position: u64,
+}
+
 /// A row of `workflows`.
 #[derive(Clone, Debug, PartialEq, Row, Serialize, Deserialize)]
 pub struct WorkflowRow {

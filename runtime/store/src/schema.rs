@@ -34,11 +34,25 @@ SETTINGS fsync_after_insert = 1, fsync_part_directory = 1
 COMMENT 'Which changes of the schema were applied'";
 
 /// All migrations, ascending.
-pub(crate) const MIGRATIONS: &[Migration] = &[Migration {
-    number: 1,
-    name: "workflows, plugins, runs, attempts, logs, events",
-    statements: &[WORKFLOWS, PLUGINS, RUNS, ATTEMPTS, LOGS, EVENTS],
-}];
+pub(crate) const MIGRATIONS: &[Migration] = &[
+    Migration {
+        number: 1,
+        name: "workflows, plugins, runs, attempts, logs, events",
+        statements: &[WORKFLOWS, PLUGINS, RUNS, ATTEMPTS, LOGS, EVENTS],
+    },
+    Migration { number: 2, name: "sink_positions", statements: &[SINK_POSITIONS] },
+];
+
+// Where several hosts share the partitions, a partition's new owner goes on where the last one stopped.
+const SINK_POSITIONS: &str = "
+CREATE TABLE IF NOT EXISTS sink_positions
+(
+    partition UInt32 COMMENT 'Of the journal',
+    position UInt64 COMMENT 'All rows of events up to here are stored'
+)
+ENGINE = ReplacingMergeTree(position) ORDER BY partition
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1
+COMMENT 'How far the journal has been projected'";
 
 const WORKFLOWS: &str = "
 CREATE TABLE IF NOT EXISTS workflows

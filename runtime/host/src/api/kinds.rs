@@ -85,6 +85,8 @@ kinds! {
         "`accepts` holds the types that the route takes.";
     HOST_REFUSED = 421 "host-refused" "The Host header does not name this machine":
         "Without tokens the host answers only to localhost and loopback addresses, so that a web page cannot reach it by a DNS name of its own. Call it as 127.0.0.1 or localhost, or configure tokens.";
+    NOT_OWNER = 421 "not-owner" "Another host decides for that run":
+        "Hosts pass requests on to one another; this one found the owner gone. Ask again.";
     INVALID_DOCUMENT = 422 "invalid-document" "The workflow document has mistakes":
         "`diagnostics` holds every mistake with its line, column, pointer, step, code and hint.";
     INVALID_INPUT = 422 "invalid-input" "The input does not fit the workflow's schema":

@@ -10,6 +10,7 @@ mod access;
 mod body;
 mod cursor;
 mod events;
+mod forward;
 pub mod kinds;
 pub mod limits;
 mod logs;
@@ -38,10 +39,10 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use self::{access::Access, outermost::Outermost};
 pub use self::{outermost::describe_metrics, problem::Problem, server::serve};
-use crate::facade::Facade;
+use crate::{facade::Facade, peers::Peers};
 
 /// What the operator sets of the API.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Settings {
     /// Bearer tokens; none: only loopback callers are answered.
     pub tokens: Vec<String>,
@@ -51,6 +52,8 @@ pub struct Settings {
     pub payload_bytes: usize,
     /// How often a silent event stream shows that it lives.
     pub heartbeat: Duration,
+    /// The other hosts, where there can be some.
+    pub(crate) peers: Option<Arc<Peers>>,
 }
 
 impl Default for Settings {
@@ -60,6 +63,7 @@ impl Default for Settings {
             cors_origins: Vec::new(),
             payload_bytes: 1 << 20,
             heartbeat: limits::HEARTBEAT,
+            peers: None,
         }
     }
 }
@@ -76,7 +80,7 @@ struct Shared {
 
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared").field("settings", &self.settings).finish_non_exhaustive()
+        f.debug_struct("Shared").finish_non_exhaustive()
     }
 }
 
@@ -85,14 +89,19 @@ pub fn router(facade: Arc<dyn Facade>, settings: Settings, metrics: MetricsText)
     let cors = cors(&settings.cors_origins);
     let access = Access::new(&settings.tokens, &settings.cors_origins);
     let process = std::process::id();
+    let peers = settings.peers.clone();
     let shared = Arc::new(Shared { facade, settings, metrics });
     let mut router = Router::new();
     for route in routes::all() {
         router = router.route(route.path, route.handler);
     }
+    let router =
+        router.fallback(routes::path_not_found).method_not_allowed_fallback(routes::method_not_allowed);
+    let router = match peers {
+        Some(peers) => router.layer(middleware::from_fn_with_state(peers, forward::layer)),
+        None => router,
+    };
     let router = router
-        .fallback(routes::path_not_found)
-        .method_not_allowed_fallback(routes::method_not_allowed)
         .layer(middleware::from_fn_with_state(Outermost::new(access, process), outermost::layer))
         .with_state(shared);
     match cors {

@@ -56,6 +56,7 @@ impl From<FacadeError> for Problem {
             FacadeError::NotReady { retry_after, .. } => {
                 Self::new(&kinds::NOT_READY, detail).retry_after(retry_after)
             }
+            FacadeError::Moved(_) => Self::new(&kinds::NOT_OWNER, detail),
             FacadeError::StoreUnavailable { .. } => {
                 Self::new(&kinds::STORE_UNAVAILABLE, detail).retry_after(STORE_RETRY)
             }

@@ -109,8 +109,15 @@ struct Page {
 }
 
 /// `GET /v1/runs`: newest first, a page at a time.
-pub(super) async fn list(State(shared): State<Arc<Shared>>, RawQuery(query): RawQuery) -> Answer {
-    let query = run_query(query.as_deref().unwrap_or(""))?;
+pub(super) async fn list(
+    State(shared): State<Arc<Shared>>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Answer {
+    let text = query.unwrap_or_default();
+    let mut query = run_query(&text)?;
+    query.only_here = headers.contains_key(crate::peers::FORWARDED);
+    query.text = text;
     let page = shared.facade.list_runs(query).await?;
     let next = page
         .runs

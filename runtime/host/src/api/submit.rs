@@ -91,7 +91,9 @@ fn request(
     if id.is_some() && idempotency_key.is_some() {
         return refuse("send `id` or an Idempotency-Key, not both: a key chooses the run's id".to_owned());
     }
-    submission::check_metadata(&metadata).or_else(refuse)?;
+    if let Err(why) = submission::check_metadata(&metadata) {
+        return refuse(why);
+    }
     Ok(SubmitRequest {
         workflow,
         version,

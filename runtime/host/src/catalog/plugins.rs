@@ -1,11 +1,6 @@
 //! Plugins: install, find, load. A name and version stand for one content for ever; grants may change.
 
-use std::{
-    collections::BTreeMap,
-    io::Write,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use reipaz_core::{
@@ -15,7 +10,7 @@ use reipaz_core::{
 };
 use reipaz_engine::{Engine, Grants, InstallError, NotAStep};
 
-use super::{Catalog, records::PluginRecord, workflows::journal_error};
+use super::{Catalog, binaries::BinaryError, records::PluginRecord, workflows::journal_error};
 use crate::{
     clock,
     facade::{FacadeError, InstalledPlugin, PluginView, WantedGrant},
@@ -169,15 +164,15 @@ impl Catalog {
         if !install.standard && !grants_were_given {
             plugin.has_what_it_asks_for()?;
         }
-        let path = self.binary(&digest);
-        let wasm = install.wasm;
-        tokio::task::spawn_blocking(move || write_binary(&path, &wasm))
-            .await
-            .map_err(|error| FacadeError::Internal(error.to_string()))?
-            .map_err(|error| match error.kind() {
-                std::io::ErrorKind::StorageFull => FacadeError::StorageFull,
-                _ => FacadeError::Internal(error.to_string()),
-            })?;
+        if !install.standard && !self.binaries.reach_everybody() {
+            return Err(FacadeError::PluginRefused {
+                code: "no_plugin_store".to_owned(),
+                message: "hosts that share Kafka would not find the component: they share no plugin store"
+                    .to_owned(),
+                hint: Some("set `plugin_store` to a directory or bucket that all hosts reach".to_owned()),
+            });
+        }
+        self.binaries.write(&digest, install.wasm).await.map_err(not_kept)?;
         self.port.put(&record.key(), Bytes::from(bytes)).await.map_err(journal_error)?;
         let plugin = Arc::new(plugin);
         self.add_plugin(Arc::clone(&plugin));
@@ -218,9 +213,11 @@ impl Catalog {
         if engine.is_loaded(&digest.0) {
             return Ok(());
         }
-        let path = self.binary(digest);
+        let unavailable = |why: String| Failure::new(ErrorClass::Transient, "plugin_not_loaded", why);
+        self.binaries.fetch(digest).await.map_err(|error| unavailable(error.to_string()))?;
+        let path = self.binaries.path(digest);
         let loaded = engine.load(digest.0, move || std::fs::read(&path).map(Bytes::from)).await;
-        loaded.map_err(|error| Failure::new(ErrorClass::Transient, "plugin_not_loaded", error.to_string()))
+        loaded.map_err(|error| unavailable(error.to_string()))
     }
 
     /// Has the engine load what is installed, so that the first run of a plugin finds it ready. What does not load is
@@ -242,7 +239,7 @@ impl Catalog {
     pub(crate) fn has_standard(&self, wasm: &[u8]) -> bool {
         let digest = Digest::of(wasm);
         self.read().by_digest.get(&digest).is_some_and(|plugin| plugin.record.standard)
-            && self.binary(&digest).exists()
+            && self.binaries.path(&digest).exists()
     }
 
     pub(super) fn add_plugin(&self, plugin: Arc<Plugin>) {
@@ -283,11 +280,6 @@ impl Catalog {
             installed_at: record.installed_at,
         }
     }
-
-    fn binary(&self, digest: &Digest) -> PathBuf {
-        let hex = digest.to_string();
-        self.binaries.join(format!("{}.wasm", hex.trim_start_matches("sha256:")))
-    }
 }
 
 /// Names that resemble `name`, best first.
@@ -321,15 +313,11 @@ fn refused(error: InstallError) -> FacadeError {
     FacadeError::PluginRefused { code: code.to_owned(), message: error.to_string(), hint: None }
 }
 
-/// Whole or not at all: a temporary file, made durable, then renamed.
-fn write_binary(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    if path.exists() && std::fs::read(path).is_ok_and(|there| there == bytes) {
-        return Ok(());
+fn not_kept(error: BinaryError) -> FacadeError {
+    match &error {
+        BinaryError::Folder { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
+            FacadeError::StorageFull
+        }
+        _ => FacadeError::Internal(error.to_string()),
     }
-    let directory = path.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(directory)?;
-    file.write_all(bytes)?;
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|error| error.error)?;
-    std::fs::File::open(directory)?.sync_all()
 }

@@ -13,6 +13,9 @@ pub(super) const WORKFLOW: &str = "workflow/";
 /// Keys of plugins: `plugin/NAME/VERSION`.
 pub(super) const PLUGIN: &str = "plugin/";
 
+/// Keys of what owners announce: `owner/0003`.
+pub(crate) const OWNER: &str = "owner/";
+
 /// One workflow version.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct WorkflowRecord {

@@ -13,7 +13,7 @@ use super::{
     output,
 };
 use crate::{
-    config::Config,
+    config::{ClickHouseMode, Config},
     serve::{Host, HostError},
 };
 
@@ -28,7 +28,8 @@ const INTERRUPTED: u8 = 130;
 #[command(after_help = "\
 Example:
   reipaz serve --data-dir ./data --listen 127.0.0.1:7878
-  reipaz serve --config reipaz.toml")]
+  reipaz serve --config reipaz.toml
+  reipaz serve --kafka 10.0.0.1:9092 --clickhouse http://10.0.0.2:8123 --data-dir ./host-1")]
 pub(crate) struct Args {
     #[command(flatten)]
     pub(crate) host: HostArgs,
@@ -46,6 +47,12 @@ pub(crate) struct HostArgs {
     /// A configuration file (TOML)
     #[arg(long, env = "REIPAZ_CONFIG", value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+    /// Kafka's brokers, HOST:PORT,...: share the work with other hosts
+    #[arg(long, env = "REIPAZ_KAFKA", value_name = "BROKERS")]
+    pub(crate) kafka: Option<String>,
+    /// A ClickHouse server, instead of the embedded one
+    #[arg(long, env = "REIPAZ_CLICKHOUSE_URL", value_name = "URL")]
+    pub(crate) clickhouse: Option<String>,
     /// Log lines as JSON
     #[arg(long)]
     pub(crate) log_json: bool,
@@ -61,6 +68,13 @@ impl HostArgs {
         }
         if let Some(listen) = self.listen {
             config.listen = listen;
+        }
+        if let Some(brokers) = &self.kafka {
+            config.kafka.get_or_insert_default().brokers.clone_from(brokers);
+        }
+        if let Some(url) = &self.clickhouse {
+            config.clickhouse.mode = ClickHouseMode::External;
+            config.clickhouse.url = Some(url.clone());
         }
         config.log_json |= self.log_json;
         Ok(config)

@@ -114,6 +114,9 @@ pub enum FacadeError {
         /// When to come back.
         retry_after: Duration,
     },
+    /// Another host owns the partition by now.
+    #[error("this host does not own partition {0}")]
+    Moved(u32),
     /// ClickHouse cannot be asked.
     #[error("ClickHouse cannot be asked: {why}")]
     StoreUnavailable {

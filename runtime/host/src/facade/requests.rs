@@ -136,6 +136,10 @@ pub struct RunQuery {
     pub after: Option<RunPosition>,
     /// At most so many.
     pub limit: usize,
+    /// Only those in memory here: another host asks, and merges the answers.
+    pub only_here: bool,
+    /// The query as it was sent, for other hosts.
+    pub text: String,
 }
 
 /// Where a run stands in the list of all.

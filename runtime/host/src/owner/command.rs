@@ -24,6 +24,8 @@ pub(crate) enum Command {
     Logs { run: RunId, query: LogQuery, answer: oneshot::Sender<Option<Vec<LogView>>> },
     /// When it has come so far.
     Wait { run: RunId, until: WaitUntil, answer: oneshot::Sender<Option<Standing>> },
+    /// When all tasks below this place have taken effect.
+    CaughtUp { tasks: u64, answer: oneshot::Sender<()> },
     /// Runs in memory that fit, newest first.
     List { query: Arc<RunQuery>, answer: oneshot::Sender<RunPage> },
 }

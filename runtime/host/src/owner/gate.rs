@@ -8,20 +8,36 @@ use std::collections::HashSet;
 
 use bytes::Bytes;
 use reipaz_core::{ids::RunId, partition::Effect};
+use reipaz_journal::Published;
 
 /// Something to say to somebody, once it may be said.
 pub(crate) type Answer = Box<dyn FnOnce() + Send>;
 
-/// Encoded events, and encoded messages by partition: what one commit makes durable.
-pub(crate) type ToCommit = (Vec<Bytes>, Vec<(u32, Bytes)>);
+/// What one commit makes durable.
+#[derive(Default)]
+pub(crate) struct ToCommit {
+    /// Encoded events.
+    pub(crate) records: Vec<Bytes>,
+    /// Encoded messages, by partition.
+    pub(crate) messages: Vec<(u32, Bytes)>,
+    /// For readers outside.
+    pub(crate) published: Vec<Published>,
+    /// It must go through even if there is nothing in it: see [`Gate::prove`].
+    pub(crate) proof: bool,
+}
+
+impl ToCommit {
+    fn is_empty(&self) -> bool {
+        self.records.is_empty() && self.messages.is_empty() && self.published.is_empty() && !self.proof
+    }
+}
 
 /// What waits for one commit.
 #[derive(Default)]
 pub(crate) struct Held {
-    /// Encoded events, in order.
-    pub(crate) records: Vec<Bytes>,
-    /// Encoded messages to other partitions.
-    pub(crate) messages: Vec<(u32, Bytes)>,
+    to_commit: ToCommit,
+    /// The same as [`ToCommit::proof`], once that was taken.
+    proof: bool,
     /// Effects of those events.
     pub(crate) effects: Vec<Effect>,
     /// Answers that show those events.
@@ -32,7 +48,7 @@ pub(crate) struct Held {
 
 impl Held {
     fn is_empty(&self) -> bool {
-        self.records.is_empty() && self.messages.is_empty()
+        self.to_commit.is_empty()
     }
 }
 
@@ -46,13 +62,25 @@ pub(crate) struct Gate {
 impl Gate {
     /// Adds one event of a decision.
     pub(crate) fn hold_record(&mut self, record: Bytes, about: Option<RunId>) {
-        self.pending.records.push(record);
+        self.pending.to_commit.records.push(record);
         self.pending.runs.extend(about);
     }
 
     /// Adds a message of a decision.
     pub(crate) fn hold_message(&mut self, to: u32, body: Bytes) {
-        self.pending.messages.push((to, body));
+        self.pending.to_commit.messages.push((to, body));
+    }
+
+    /// Adds what readers outside are told.
+    pub(crate) fn hold_published(&mut self, published: Published) {
+        self.pending.to_commit.published.push(published);
+    }
+
+    /// From here until a commit has gone through, nothing is said: somebody else may own the partition by now, and only the
+    /// journal can tell.
+    pub(crate) fn prove(&mut self) {
+        self.pending.to_commit.proof = true;
+        self.pending.proof = true;
     }
 
     /// Adds an effect of the decision whose events were just held. Comes back when nothing is held: what it follows
@@ -73,8 +101,9 @@ impl Gate {
     /// makes it so.
     pub(crate) fn say(&mut self, run: Option<RunId>, answer: Answer) {
         let holds = |held: &Held| match run {
+            _ if held.proof => true,
             Some(run) => held.runs.contains(&run),
-            None => !held.is_empty(),
+            None => !held.runs.is_empty(),
         };
         if holds(&self.pending) {
             self.pending.answers.push(answer);
@@ -85,13 +114,13 @@ impl Gate {
         }
     }
 
-    /// The next batch's records and messages, if there are any and no commit is in flight. It is in flight then.
+    /// The next batch, if there is anything in it and no commit is in flight. It is in flight then.
     pub(crate) fn next_commit(&mut self) -> Option<ToCommit> {
         if self.in_flight.is_some() || self.pending.is_empty() {
             return None;
         }
         let mut held = std::mem::take(&mut self.pending);
-        let batch = (std::mem::take(&mut held.records), std::mem::take(&mut held.messages));
+        let batch = std::mem::take(&mut held.to_commit);
         self.in_flight = Some(held);
         Some(batch)
     }
@@ -135,8 +164,8 @@ mod tests {
         gate.say(Some(run(1)), counting(&said));
         assert_eq!(said.load(Ordering::SeqCst), 0, "not durable yet");
 
-        let (records, _) = gate.next_commit().expect("one record waits");
-        assert_eq!(records.len(), 1);
+        let batch = gate.next_commit().expect("one record waits");
+        assert_eq!(batch.records.len(), 1);
         gate.say(Some(run(1)), counting(&said));
         assert_eq!(said.load(Ordering::SeqCst), 0, "in flight is not durable");
 
@@ -159,6 +188,22 @@ mod tests {
         gate.next_commit().expect("one record waits");
         assert!(gate.hold_effect(Effect::CancelAttempt(id())).is_none(), "in flight is not durable");
         assert_eq!(gate.committed().effects.len(), 2);
+    }
+
+    #[test]
+    fn nothing_is_said_before_ownership_is_proved() {
+        let said = Arc::new(AtomicUsize::new(0));
+        let mut gate = Gate::default();
+        gate.prove();
+        gate.say(Some(run(1)), counting(&said));
+        let batch = gate.next_commit().expect("the proof itself");
+        assert!(batch.proof && batch.records.is_empty());
+        gate.say(None, counting(&said));
+        assert_eq!(said.load(Ordering::SeqCst), 0, "the proof is not there yet");
+        gate.committed().answers.into_iter().for_each(|answer| answer());
+        assert_eq!(said.load(Ordering::SeqCst), 2);
+        gate.say(Some(run(1)), counting(&said));
+        assert_eq!(said.load(Ordering::SeqCst), 3);
     }
 
     #[test]

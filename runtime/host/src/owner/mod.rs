@@ -8,9 +8,13 @@
 //! **Early release**: a silent attempt is started at once, before its events are durable, since nobody can see what it
 //! does until they are. For [`QUIET_AFTER_UNCLEAN_STOP`] after an unclean stop nothing starts early, so that an attempt
 //! that kills its host leaves a trace and is given up.
+//!
+//! Where the journal is shared, another host may have taken the partition over while this one was not running (a paused
+//! machine, a stopped process). A commit finds out; so after a pause nothing is said before one has gone through.
 
 mod command;
 mod gate;
+mod tasks;
 mod waiters;
 
 use std::{
@@ -26,7 +30,7 @@ use std::{
 use bytes::Bytes;
 use reipaz_core::{
     codec,
-    event::Event,
+    event::{Event, Fact},
     ids::RunId,
     partition::{Decision, Effect, Input, Partition, PartitionConfig, Reply, Submit},
 };
@@ -35,14 +39,22 @@ use reipaz_journal::{
     PartitionLog, Position,
 };
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio_util::sync::CancellationToken;
 
-pub(crate) use self::command::{Command, Submitted};
+pub(crate) use self::{
+    command::{Command, Submitted},
+    tasks::TaskRules,
+};
 use self::{
-    gate::Gate,
+    gate::{Gate, ToCommit},
+    tasks::Desk,
     waiters::{Waiter, Waiters},
 };
-use crate::{attempts::Attempts, clock::PartitionClock, view};
+use crate::{
+    attempts::Attempts,
+    clock::{self, PartitionClock},
+    tasks::result,
+    view,
+};
 
 /// See the module.
 const QUIET_AFTER_UNCLEAN_STOP: Duration = Duration::from_secs(60);
@@ -53,8 +65,11 @@ const INPUTS_PER_TURN: usize = 256;
 /// How long the owner waits before it tries a commit again that found no space.
 const NO_SPACE_PAUSE: Duration = Duration::from_millis(500);
 
-/// How often a tick comes even when no timer is due (retention works by ticks).
-const TICK_AT_LEAST: Duration = Duration::from_secs(1);
+/// How often a tick comes even when no timer is due (retention works by ticks, and so does the look for a pause).
+const TICK_AT_LEAST: Duration = Duration::from_millis(500);
+
+/// An owner whose loop stood still for longer proves that it still is one. Far below any session timeout.
+const PROVE_AFTER: Duration = Duration::from_secs(1);
 
 /// How often waiters who have gone are looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
@@ -62,6 +77,14 @@ const SWEEP_EVERY: Duration = Duration::from_secs(10);
 /// What everybody may know about an owner without asking it.
 #[derive(Debug, Default)]
 pub(crate) struct OwnerStatus {
+    /// This host owns the partition, as far as it knows.
+    pub(crate) owned: AtomicBool,
+    /// Tasks wait where they lie, because the partition has its live runs.
+    pub(crate) paused: AtomicBool,
+    /// Tasks consumed so far by this process.
+    pub(crate) tasks: AtomicU64,
+    /// Of those, rejected.
+    pub(crate) rejected: AtomicU64,
     /// The disk is full: nothing new is accepted.
     pub(crate) no_space: AtomicBool,
     /// Runs that are not terminal.
@@ -76,16 +99,16 @@ pub(crate) struct OwnerStatus {
 pub(crate) struct OwnerParts {
     pub(crate) partition: u32,
     pub(crate) journal: Arc<dyn Journal>,
-    pub(crate) deliveries: Box<dyn Deliveries<Command>>,
     pub(crate) attempts: Attempts,
     pub(crate) outcomes: mpsc::Receiver<Input>,
     pub(crate) stored: watch::Receiver<u64>,
     pub(crate) config: PartitionConfig,
     pub(crate) checkpoint_bytes: u64,
     pub(crate) status: Arc<OwnerStatus>,
-    /// Cancelled when the host stops: the owner drains and closes its journal.
-    pub(crate) stop: CancellationToken,
-    pub(crate) drain_timeout: Duration,
+    /// Says when to stop, and how long attempts may still take: the owner drains and closes its journal.
+    pub(crate) stop: watch::Receiver<Option<Duration>>,
+    /// Where the journal is shared with other hosts: how tasks are read.
+    pub(crate) tasks: Option<TaskRules>,
 }
 
 /// Why an owner cannot go on.
@@ -104,8 +127,14 @@ pub enum OwnerError {
         /// What is wrong.
         reason: String,
     },
-    /// The journal refused a commit for good.
-    #[error("partition {partition}: {reason}; the host stops, since what it decided may not be durable")]
+    /// What it takes from has ended.
+    #[error("partition {partition}: its intake cannot be read any more")]
+    Intake {
+        /// Which partition.
+        partition: u32,
+    },
+    /// The journal refused a commit for good, so what was decided may not be durable.
+    #[error("partition {partition}: {reason}")]
     Commit {
         /// Which partition.
         partition: u32,
@@ -136,6 +165,9 @@ pub(crate) struct Owner {
     log: Option<Box<dyn PartitionLog>>,
     in_flight: Option<InFlight>,
     consumed: Option<Cursor>,
+    desk: Desk,
+    /// When the loop last turned, on a clock that goes on while the machine sleeps.
+    turned_at: Duration,
     encoding: Option<Encoding>,
     encoded: Option<(u64, Vec<Bytes>)>,
     last_checkpoint_bytes: u64,
@@ -150,12 +182,14 @@ pub(crate) struct Owner {
 
 impl Owner {
     /// Opens the partition's journal and folds it. Nothing is re-issued before [`Owner::run`].
-    pub(crate) async fn recover(parts: OwnerParts) -> Result<Self, OwnerError> {
+    pub(crate) async fn recover(
+        parts: OwnerParts,
+        deliveries: &mut dyn Deliveries<Command>,
+    ) -> Result<Self, OwnerError> {
         let began = Instant::now();
         let Opened { checkpoint, mut tail, consumed, log, clean_stop } =
             parts.journal.open(parts.partition).await?;
-        let mut parts = parts;
-        parts.deliveries.seek(consumed);
+        deliveries.seek(consumed);
         let mut core = Partition::new(parts.config.clone());
         let mut events = 0_u64;
         let mut replay = |position: u64, bytes: &Bytes| -> Result<(), OwnerError> {
@@ -187,6 +221,8 @@ impl Owner {
             log: Some(log),
             in_flight: None,
             consumed,
+            desk: Desk::default(),
+            turned_at: clock::boot_time(),
             encoding: None,
             encoded: None,
             last_checkpoint_bytes: 0,
@@ -211,10 +247,11 @@ impl Owner {
         Ok(owner)
     }
 
-    /// Decides until the host stops. Returns once the journal is closed.
-    pub(crate) async fn run(mut self) -> Result<(), OwnerError> {
-        let stop = self.parts.stop.clone();
+    /// Decides until it is told to stop. Returns once the journal is closed.
+    pub(crate) async fn run(mut self, deliveries: &mut dyn Deliveries<Command>) -> Result<(), OwnerError> {
+        let mut stop = self.parts.stop.clone();
         loop {
+            self.look_for_a_pause();
             self.start_checkpoint().await;
             self.start_cut();
             self.start_commit();
@@ -224,25 +261,42 @@ impl Owner {
                 biased;
                 (log, job) = in_flight(&mut self.in_flight) => self.log_is_free(log, job)?,
                 Some(input) = self.parts.outcomes.recv() => self.decide(input),
-                Some(delivery) = self.parts.deliveries.recv() => self.deliver(delivery),
+                arrived = deliveries.recv() => match arrived {
+                    Some(delivery) => self.deliver(delivery),
+                    None => return Err(OwnerError::Intake { partition: self.parts.partition }),
+                },
                 Ok(()) = self.parts.stored.changed() => {
                     let position = *self.parts.stored.borrow_and_update();
                     self.decide(Input::Stored(position));
                 }
                 () = tokio::time::sleep(next_tick) => self.decide(Input::Tick),
-                () = stop.cancelled() => break,
+                _ = stop.wait_for(Option::is_some) => break,
             }
-            self.take_waiting();
+            self.take_waiting(deliveries);
         }
         self.drain().await
     }
 
+    /// See the module.
+    fn look_for_a_pause(&mut self) {
+        let now = clock::boot_time();
+        let gap = now.saturating_sub(std::mem::replace(&mut self.turned_at, now));
+        if gap > PROVE_AFTER && self.parts.tasks.is_some() {
+            tracing::warn!(
+                partition = self.parts.partition,
+                pause_ms = gap.as_millis() as u64,
+                "this host stood still: it proves that the partition is still its own before it says anything"
+            );
+            self.gate.prove();
+        }
+    }
+
     /// Takes what has arrived meanwhile without waiting, so that it shares the next commit.
-    fn take_waiting(&mut self) {
+    fn take_waiting(&mut self, deliveries: &mut dyn Deliveries<Command>) {
         for _ in 0..INPUTS_PER_TURN {
             if let Ok(input) = self.parts.outcomes.try_recv() {
                 self.decide(input);
-            } else if let Some(delivery) = self.parts.deliveries.try_recv() {
+            } else if let Some(delivery) = deliveries.try_recv() {
                 self.deliver(delivery);
             } else {
                 break;
@@ -255,31 +309,36 @@ impl Owner {
         if self.core.next_timer().is_some_and(|due| due <= self.clock.now()) {
             self.decide(Input::Tick);
         }
+        self.work_at_the_desk(deliveries);
         self.publish_status();
     }
 
     fn deliver(&mut self, delivery: reipaz_journal::Delivery<Command>) {
-        if let Some(cursor) = delivery.cursor {
-            self.consumed.get_or_insert_default().advance(cursor);
-        }
         match delivery.command {
-            Arrived::Command(command) => self.command(command),
-            // No message kind exists yet; one from a newer version is not ours to guess at.
-            Arrived::Message(bytes) => {
-                tracing::error!(
-                    partition = self.parts.partition,
-                    bytes = bytes.len(),
-                    "unknown message ignored"
-                );
+            Arrived::Command(command) => {
+                self.consume(delivery.cursor);
+                self.command(command);
             }
-            // The embedded journal has no source of tasks.
-            Arrived::Task(task) => {
-                tracing::error!(
-                    partition = self.parts.partition,
-                    offset = task.source.offset,
-                    "a task arrived where there are none; ignored"
-                );
-            }
+            Arrived::Message(bytes) => match crate::tasks::from_message(&bytes) {
+                Some(task) => self.desk.add(task, delivery.cursor),
+                // One from a newer version is not ours to guess at.
+                None => {
+                    self.consume(delivery.cursor);
+                    tracing::error!(
+                        partition = self.parts.partition,
+                        bytes = bytes.len(),
+                        "unknown message ignored"
+                    );
+                }
+            },
+            Arrived::Task(task) => self.desk.add(task, delivery.cursor),
+        }
+    }
+
+    /// What came with this cursor has taken effect.
+    fn consume(&mut self, cursor: Option<Cursor>) {
+        if let Some(cursor) = cursor {
+            self.consumed.get_or_insert_default().advance(cursor);
         }
     }
 
@@ -303,7 +362,12 @@ impl Owner {
                 self.gate.say(Some(run), Box::new(move || drop(answer.send(found))));
             }
             Command::Wait { run, until, answer } => match self.core.run(run) {
-                None => drop(answer.send(None)),
+                None => self.gate.say(
+                    Some(run),
+                    Box::new(move || {
+                        let _ = answer.send(None);
+                    }),
+                ),
                 Some(found) => {
                     let waiter = Waiter::Standing(until, answer);
                     if waiters::is_met(until, found) {
@@ -313,6 +377,7 @@ impl Owner {
                     }
                 }
             },
+            Command::CaughtUp { tasks, answer } => self.desk.tell_when(tasks, answer),
             Command::List { query, answer } => {
                 let page = view::page(&self.core, &query);
                 self.gate.say(None, Box::new(move || drop(answer.send(page))));
@@ -364,9 +429,15 @@ impl Owner {
     fn hold(&mut self, decision: Decision) {
         let mut touched: Option<RunId> = None;
         let mut changed: Vec<RunId> = Vec::new();
+        let mut ended: Vec<RunId> = Vec::new();
         for event in &decision.events {
             let about = match &**event {
-                Event::Run(event) => Some(event.run),
+                Event::Run(event) => {
+                    if matches!(event.fact, Fact::RunFinished(_)) {
+                        ended.push(event.run);
+                    }
+                    Some(event.run)
+                }
                 _ => None,
             };
             if let Some(run) = about
@@ -390,6 +461,9 @@ impl Owner {
         }
         for run in changed {
             let Some(state) = self.core.run(run) else { continue };
+            if self.parts.tasks.is_some() && ended.contains(&run) {
+                self.gate.hold_published(result(state));
+            }
             for waiter in self.waiters.take_met(state) {
                 self.gate.say(Some(run), waiter.answer(state));
             }
@@ -423,10 +497,11 @@ impl Owner {
         if self.log.is_none() {
             return;
         }
-        let Some((records, messages)) = self.gate.next_commit() else { return };
+        let Some(ToCommit { records, messages, published, proof }) = self.gate.next_commit() else { return };
         let messages = messages.into_iter().map(|(to, bytes)| Outgoing { to, bytes }).collect();
-        let batch = Batch { records, messages, consumed: self.consumed, ..Batch::default() };
-        self.commit(batch, Duration::ZERO);
+        // A batch with a cursor in it is never empty.
+        let consumed = self.consumed.or_else(|| proof.then(Cursor::default));
+        self.commit(Batch { records, messages, consumed, published }, Duration::ZERO);
     }
 
     fn commit(&mut self, batch: Batch, after: Duration) {
@@ -539,11 +614,12 @@ impl Owner {
         }));
     }
 
-    /// The host stops: running attempts get [`OwnerParts::drain_timeout`] to end, then are interrupted (and executed
+    /// Running attempts get the time that [`OwnerParts::stop`] says to end, then are interrupted (and executed
     /// again by the next host); the journal is closed as cleanly stopped.
     async fn drain(&mut self) -> Result<(), OwnerError> {
         self.parts.attempts.stop_starting();
-        let deadline = tokio::time::Instant::now() + self.parts.drain_timeout;
+        let patience = self.parts.stop.borrow().unwrap_or_default();
+        let deadline = tokio::time::Instant::now() + patience;
         self.waiters.clear();
         while self.parts.attempts.running() > 0 {
             self.start_commit();

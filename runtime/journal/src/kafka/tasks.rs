@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use rdkafka::{
     error::RDKafkaErrorCode,
-    producer::{FutureProducer, FutureRecord},
+    producer::{FutureProducer, FutureRecord, Producer},
 };
 
 use super::{Client, context::Logged, transaction};
@@ -49,6 +49,19 @@ impl Tasks for KafkaTasks {
                 Some(RDKafkaErrorCode::MessageSizeTooLarge) => SendError::TooLarge { bytes, limit },
                 _ => SendError::Unavailable(error.to_string()),
             }),
+            Err(_) => Err(SendError::Unavailable("the process is ending".into())),
+        }
+    }
+
+    async fn end(&self, partition: u32) -> Result<u64, SendError> {
+        let (producer, client) = (self.producer.clone(), self.client.clone());
+        let asked = tokio::task::spawn_blocking(move || {
+            let timeout = client.config.request_timeout;
+            producer.client().fetch_watermarks(&client.topics.tasks, partition as i32, timeout)
+        });
+        match asked.await {
+            Ok(Ok((_, end))) => Ok(u64::try_from(end).unwrap_or(0)),
+            Ok(Err(error)) => Err(SendError::Unavailable(error.to_string())),
             Err(_) => Err(SendError::Unavailable("the process is ending".into())),
         }
     }
