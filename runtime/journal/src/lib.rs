@@ -2,7 +2,7 @@
 //! small catalogue. Everything here is bytes, partitions and positions; this crate knows no workflow, no run, no event.
 //!
 //! The ports are [`Journal`] (with [`PartitionLog`] for the owner and [`Reader`] for the sink), [`Intake`] (with
-//! [`Deliveries`] for the owner) and [`Catalog`]. Their promises:
+//! [`Deliveries`] for the owner), [`Tasks`], [`Assignments`] and [`Catalog`]. Their promises:
 //!
 //! - A [`Batch`] is atomic: its records, its messages to other partitions and its consumed cursor become durable
 //!   together or not at all, and nobody reads any of them before that.
@@ -14,6 +14,7 @@
 #![warn(missing_docs)]
 
 pub mod catalog;
+mod commands;
 pub mod embedded;
 pub mod error;
 pub mod intake;
@@ -22,8 +23,10 @@ pub mod ports;
 pub use catalog::Catalog;
 pub use embedded::{Embedded, EmbeddedConfig};
 pub use error::{CommitError, JournalError};
-pub use intake::{Arrived, Deliveries, Delivery, Full, Intake};
+pub use intake::{
+    Arrived, Assignments, Change, Deliveries, Delivery, Full, Intake, NewTask, SendError, Source, Task, Tasks,
+};
 pub use ports::{
-    Batch, Checkpoint, Committed, Cursor, Journal, Opened, Outgoing, PartitionLog, Position, Reader, Record,
-    Tail,
+    Batch, Checkpoint, Committed, Cursor, Journal, Opened, Outgoing, Outlet, PartitionLog, Position,
+    Published, Reader, Record, Tail,
 };

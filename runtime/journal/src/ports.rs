@@ -62,6 +62,28 @@ pub struct Outgoing {
     pub bytes: Bytes,
 }
 
+/// Where something leaves the system, for whoever reads there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outlet {
+    /// What became of runs.
+    Results,
+    /// Tasks that were not accepted, with the reason.
+    Rejected,
+}
+
+/// Something for readers outside. The embedded implementation has no such readers: there it goes nowhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// Where to.
+    pub to: Outlet,
+    /// What belongs together and stays in order.
+    pub key: Bytes,
+    /// Named properties, in order.
+    pub headers: Vec<(String, Bytes)>,
+    /// What it holds.
+    pub body: Bytes,
+}
+
 /// What becomes durable together. All parts may be empty; a batch that is wholly empty commits at once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Batch {
@@ -71,12 +93,17 @@ pub struct Batch {
     pub messages: Vec<Outgoing>,
     /// How far intake has been consumed, where this batch moves it.
     pub consumed: Option<Cursor>,
+    /// What readers outside are told; they see it once the batch is durable.
+    pub published: Vec<Published>,
 }
 
 impl Batch {
     /// Whether there is nothing to commit.
     pub fn is_empty(&self) -> bool {
-        self.records.is_empty() && self.messages.is_empty() && self.consumed.is_none()
+        self.records.is_empty()
+            && self.messages.is_empty()
+            && self.consumed.is_none()
+            && self.published.is_empty()
     }
 }
 

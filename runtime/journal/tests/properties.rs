@@ -165,7 +165,7 @@ impl Host {
         };
         let records = sent.records.iter().map(|size| content(*size)).collect();
         let messages = sent.messages.iter().map(|to| Outgoing { to: *to, bytes: content(0) }).collect();
-        Batch { records, messages, consumed: None }
+        Batch { records, messages, ..Batch::default() }
     }
 
     fn groups(&self) -> u64 {
@@ -270,7 +270,7 @@ impl Host {
         }
         self.model[index].consumed += effects.len();
         self.model[index].records.extend(effects.iter().cloned());
-        let batch = Batch { records: effects, messages: Vec::new(), consumed: Some(consumed) };
+        let batch = Batch { records: effects, consumed: Some(consumed), ..Batch::default() };
         self.logs[index].commit(batch).await.unwrap();
     }
 

@@ -264,6 +264,14 @@ impl Owner {
                     "unknown message ignored"
                 );
             }
+            // The embedded journal has no source of tasks.
+            Arrived::Task(task) => {
+                tracing::error!(
+                    partition = self.parts.partition,
+                    offset = task.source.offset,
+                    "a task arrived where there are none; ignored"
+                );
+            }
         }
     }
 
@@ -405,7 +413,7 @@ impl Owner {
         }
         let Some((records, messages)) = self.gate.next_commit() else { return };
         let messages = messages.into_iter().map(|(to, bytes)| Outgoing { to, bytes }).collect();
-        let batch = Batch { records, messages, consumed: self.consumed };
+        let batch = Batch { records, messages, consumed: self.consumed, ..Batch::default() };
         self.commit(batch, Duration::ZERO);
     }
 

@@ -1,61 +1,45 @@
-//! Commands in memory (a bounded queue per partition) and messages from the log, joined for the owner.
+//! Commands in memory and messages from the log, joined for the owner. Everything is this process's own, for ever.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use tokio::sync::mpsc;
 
 use super::{inbox, state::Shared, unblock};
 use crate::{
-    intake::{Arrived, Deliveries, Delivery, Ends, Full, Intake},
+    commands::{Commands, Waiting},
+    intake::{Arrived, Assignments, Change, Deliveries, Delivery, Ends},
     ports::Cursor,
 };
 
-/// After so many messages in a row a waiting command has its turn.
-const MESSAGES_IN_A_ROW: u32 = 64;
-
 /// Both ends of the intake of every partition.
 pub(crate) fn channels<T: Send + 'static>(shared: &Arc<Shared>, bound: usize) -> Ends<T> {
-    let mut senders = Vec::new();
-    let mut deliveries: Vec<Box<dyn Deliveries<T>>> = Vec::new();
-    for partition in 0..shared.partitions.len() as u32 {
-        let (sender, commands) = mpsc::channel(bound.max(1));
-        senders.push(sender);
-        deliveries.push(Box::new(Arrivals {
-            shared: shared.clone(),
-            partition,
-            commands,
-            paused: false,
-            messages_in_a_row: 0,
-        }));
-    }
-    (Arc::new(Commands { senders }), deliveries)
+    let partitions = shared.partitions.len() as u32;
+    let commands = Commands::new(partitions, bound);
+    let deliveries = (0..partitions).map(|partition| {
+        let commands = commands.own(partition);
+        Box::new(Arrivals { shared: shared.clone(), partition, commands }) as Box<dyn Deliveries<T>>
+    });
+    let deliveries = deliveries.collect();
+    (commands, deliveries)
 }
 
-struct Commands<T> {
-    senders: Vec<mpsc::Sender<T>>,
+/// Every partition, assigned at once and never revoked.
+pub(crate) struct All<T> {
+    pub(crate) left: std::iter::Enumerate<std::vec::IntoIter<Box<dyn Deliveries<T>>>>,
 }
 
-impl<T: Send> Intake<T> for Commands<T> {
-    fn try_send(&self, partition: u32, command: T) -> Result<(), Full<T>> {
-        let Some(sender) = self.senders.get(partition as usize) else { return Err(Full::Closed(command)) };
-        sender.try_send(command).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(command) => Full::Busy(command),
-            mpsc::error::TrySendError::Closed(command) => Full::Closed(command),
-        })
-    }
-
-    fn depth(&self, partition: u32) -> usize {
-        self.senders.get(partition as usize).map_or(0, |sender| sender.max_capacity() - sender.capacity())
+#[async_trait]
+impl<T: Send + 'static> Assignments<T> for All<T> {
+    async fn next(&mut self) -> Option<Change<T>> {
+        let (partition, deliveries) = self.left.next()?;
+        Some(Change::Assigned { partition: partition as u32, deliveries })
     }
 }
 
 struct Arrivals<T> {
     shared: Arc<Shared>,
     partition: u32,
-    commands: mpsc::Receiver<T>,
-    paused: bool,
-    messages_in_a_row: u32,
+    commands: Waiting<T>,
 }
 
 impl<T> Arrivals<T> {
@@ -65,21 +49,17 @@ impl<T> Arrivals<T> {
 
     fn message(&mut self) -> Option<Delivery<T>> {
         let (cursor, bytes) = self.inbox().pop()?;
-        self.messages_in_a_row += 1;
+        self.commands.yield_turn();
         Some(Delivery { command: Arrived::Message(bytes), cursor: Some(cursor) })
     }
 
     fn command(&mut self) -> Option<Delivery<T>> {
-        if self.paused {
-            return None;
-        }
-        self.commands.try_recv().ok().map(|command| self.deliver(command))
+        self.commands.try_recv().map(command)
     }
+}
 
-    fn deliver(&mut self, command: T) -> Delivery<T> {
-        self.messages_in_a_row = 0;
-        Delivery { command: Arrived::Command(command), cursor: None }
-    }
+fn command<T>(command: T) -> Delivery<T> {
+    Delivery { command: Arrived::Command(command), cursor: None }
 }
 
 #[async_trait]
@@ -98,14 +78,14 @@ impl<T: Send + 'static> Deliveries<T> for Arrivals<T> {
                 }
                 continue;
             }
-            if self.commands.is_closed() && self.commands.is_empty() {
+            if self.commands.is_over() {
                 return None;
             }
             let inbox = &self.shared.partition(self.partition).inbox;
             tokio::select! {
                 () = inbox.ready.notified() => {}
-                command = self.commands.recv(), if !self.paused => match command {
-                    Some(command) => return Some(self.deliver(command)),
+                received = self.commands.recv() => match received {
+                    Some(received) => return Some(command(received)),
                     None => return self.message(),
                 },
             }
@@ -113,7 +93,7 @@ impl<T: Send + 'static> Deliveries<T> for Arrivals<T> {
     }
 
     fn try_recv(&mut self) -> Option<Delivery<T>> {
-        if self.messages_in_a_row >= MESSAGES_IN_A_ROW
+        if self.commands.has_turn()
             && let Some(command) = self.command()
         {
             return Some(command);
@@ -122,11 +102,11 @@ impl<T: Send + 'static> Deliveries<T> for Arrivals<T> {
     }
 
     fn pause(&mut self) {
-        self.paused = true;
+        self.commands.paused = true;
     }
 
     fn resume(&mut self) {
-        self.paused = false;
+        self.commands.paused = false;
     }
 
     fn seek(&mut self, consumed: Option<Cursor>) {

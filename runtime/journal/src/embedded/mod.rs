@@ -78,7 +78,12 @@ pub use self::{
     segment::PARTITIONS_LIMIT,
     stats::{Latency, Stats},
 };
-use crate::{catalog::Catalog, error::JournalError, intake::Ends, ports::Journal};
+use crate::{
+    catalog::Catalog,
+    error::JournalError,
+    intake::{Assignments, Ends, Intake},
+    ports::Journal,
+};
 
 /// The smallest segment.
 pub const SEGMENT_BYTES_MIN: u64 = 64 << 10;
@@ -163,6 +168,15 @@ impl Embedded {
     /// called once: messages go to whoever asks first.
     pub fn intake<T: Send + 'static>(&self, bound: usize) -> Ends<T> {
         intake::channels(&self.running.shared, bound)
+    }
+
+    /// The same as [`Self::intake`], with every partition assigned to this process at once and for good.
+    pub fn assignments<T: Send + 'static>(
+        &self,
+        bound: usize,
+    ) -> (Arc<dyn Intake<T>>, Box<dyn Assignments<T>>) {
+        let (intake, deliveries) = self.intake(bound);
+        (intake, Box::new(intake::All { left: deliveries.into_iter().enumerate() }))
     }
 
     /// What has been done since the journal was opened.
