@@ -119,6 +119,69 @@ pub enum JournalError {
         /// The partition.
         partition: u32,
     },
+    /// A topic was made with another partition count.
+    #[error(
+        "topic {topic} has {found} partitions, but {asked} are needed; the count is fixed for the life of the data: \
+         configure {found}, or choose another prefix for new topics"
+    )]
+    TopicPartitions {
+        /// The topic.
+        topic: String,
+        /// How many it has.
+        found: u32,
+        /// How many are needed.
+        asked: u32,
+    },
+    /// A topic is missing and may not be created by us.
+    #[error("topic {topic} is missing and could not be created ({why}); create it with:\n  {command}")]
+    MissingTopic {
+        /// The topic.
+        topic: String,
+        /// Why it was not created.
+        why: String,
+        /// What creates it.
+        command: String,
+    },
+    /// What a topic holds is not what was written there. Nothing was changed.
+    #[error("topic {topic}, partition {partition}, offset {offset} cannot be read: {why}. {remedy}")]
+    DamagedTopic {
+        /// The topic.
+        topic: String,
+        /// Its partition.
+        partition: u32,
+        /// Where in it.
+        offset: u64,
+        /// What is wrong.
+        why: String,
+        /// What the operator can do.
+        remedy: String,
+    },
+    /// What is to be consumed next is not in the topic: something was lost.
+    #[error(
+        "partition {partition} of topic {topic} is to be consumed from offset {cursor}, but holds offsets {first} to \
+         {end}: records were deleted that nobody has consumed, or the topic was made anew. Restore the topic, or start \
+         with another prefix"
+    )]
+    CursorOutside {
+        /// The topic.
+        topic: String,
+        /// Its partition.
+        partition: u32,
+        /// What the journal says is next.
+        cursor: u64,
+        /// The oldest kept offset.
+        first: u64,
+        /// The offset after the newest.
+        end: u64,
+    },
+    /// Kafka did not do something in time, or refuses to.
+    #[error("Kafka: cannot {what}: {why}; check the brokers, their addresses and the credentials")]
+    Kafka {
+        /// What was tried.
+        what: String,
+        /// What was said, or how long it took.
+        why: String,
+    },
     /// The process is ending.
     #[error("the journal is closed: the process is ending")]
     Closed,

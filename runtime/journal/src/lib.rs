@@ -2,7 +2,8 @@
 //! small catalogue. Everything here is bytes, partitions and positions; this crate knows no workflow, no run, no event.
 //!
 //! The ports are [`Journal`] (with [`PartitionLog`] for the owner and [`Reader`] for the sink), [`Intake`] (with
-//! [`Deliveries`] for the owner), [`Tasks`], [`Assignments`] and [`Catalog`]. Their promises:
+//! [`Deliveries`] for the owner), [`Tasks`], [`Assignments`] and [`Catalog`]. [`Embedded`] keeps everything in one
+//! directory of one process; [`Kafka`] in topics that many processes share. The ports' promises:
 //!
 //! - A [`Batch`] is atomic: its records, its messages to other partitions and its consumed cursor become durable
 //!   together or not at all, and nobody reads any of them before that.
@@ -18,6 +19,7 @@ mod commands;
 pub mod embedded;
 pub mod error;
 pub mod intake;
+pub mod kafka;
 pub mod ports;
 
 pub use catalog::Catalog;
@@ -26,6 +28,7 @@ pub use error::{CommitError, JournalError};
 pub use intake::{
     Arrived, Assignments, Change, Deliveries, Delivery, Full, Intake, NewTask, SendError, Source, Task, Tasks,
 };
+pub use kafka::{Kafka, KafkaConfig};
 pub use ports::{
     Batch, Checkpoint, Committed, Cursor, Journal, Opened, Outgoing, Outlet, PartitionLog, Position,
     Published, Reader, Record, Tail,
