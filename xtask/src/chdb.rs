@@ -35,6 +35,11 @@ const SAY_EVERY: Duration = Duration::from_secs(10);
 /// A download that has not grown for so long is given up.
 const STALLED_AFTER: Duration = Duration::from_secs(180);
 
+/// The folder for what is obtained once, outside any build directory.
+pub(crate) fn cache() -> Option<PathBuf> {
+    library::cache_root()
+}
+
 /// Makes sure that libchdb is on this machine and gives its path. What is there already is not fetched again.
 pub(crate) fn ensure() -> Result<PathBuf> {
     if let Ok(path) = library::find(None) {

@@ -12,6 +12,7 @@ mod demo;
 mod fetch;
 mod files;
 mod host;
+mod kafka;
 mod setup;
 mod shell;
 mod test;
@@ -25,6 +26,7 @@ Commands:
   setup   Obtain what the build needs: the wasm32-wasip2 target and the embedded ClickHouse (libchdb)
   demo    Build the release host, run a workflow on real data, show its outputs by SQL (under 10 s once built)
   test    Formatting, lints, documentation, every test of the workspace, end to end with the real binary
+  kafka   Run one Apache Kafka broker in the foreground, for tests and for trying things out
   bench   Measure the release host over HTTP and print the README's table
             --seconds N    measured time of each row (default 15)
             --data-dir DIR where the journal lies, to choose the disk (default: target/bench)
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
         "demo" => nothing_else(rest).and_then(|()| demo::run()),
         "test" => nothing_else(rest).and_then(|()| test::run()),
         "bench" => bench::run(rest),
+        "kafka" => nothing_else(rest).and_then(|()| kafka::run()),
         "help" | "--help" | "-h" => {
             print!("{HELP}");
             return ExitCode::SUCCESS;

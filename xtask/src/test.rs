@@ -6,7 +6,7 @@
 
 use std::{
     io::{BufRead, BufReader, Write},
-    path::Path,
+    path::PathBuf,
     process::Stdio,
 };
 
@@ -14,6 +14,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::{
     cargo::{self, Built, cargo},
+    kafka::{self, ForTests},
     setup,
     shell::{self, Phases},
 };
@@ -71,6 +72,10 @@ fn all(phases: &mut Phases, tally: &mut Tally) -> Result<()> {
         .executable
         .clone();
     let tests: Vec<&Built> = built.iter().filter(|b| b.is_test).collect();
+    // Without a broker its tests fail and say why; the others run all the same.
+    let broker = phases.phase("Kafka", ForTests::obtain);
+    let kafka = broker.as_ref().ok().map(|broker| broker.address().to_owned());
+    let needs = Needs { host, library, kafka };
 
     let mut inner: Vec<&str> =
         tests.iter().map(|b| b.package.as_str()).filter(|p| *p != END_TO_END).collect();
@@ -78,7 +83,7 @@ fn all(phases: &mut Phases, tally: &mut Tally) -> Result<()> {
     inner.dedup();
     for package in inner {
         let programs: Vec<_> = tests.iter().copied().filter(|b| b.package == package).collect();
-        phases.phase(&format!("tests of {package}"), || tally.run_programs(&programs, &host, &library)).ok();
+        phases.phase(&format!("tests of {package}"), || tally.run_programs(&programs, &needs)).ok();
     }
     phases
         .phase("examples in the documentation", || {
@@ -88,12 +93,21 @@ fn all(phases: &mut Phases, tally: &mut Tally) -> Result<()> {
         .ok();
     for program in tests.iter().filter(|b| b.package == END_TO_END) {
         phases
-            .phase(&format!("end to end: {}", program.target), || {
-                tally.run_programs(&[program], &host, &library)
-            })
+            .phase(&format!("end to end: {}", program.target), || tally.run_programs(&[program], &needs))
             .ok();
     }
+    tally.note(broker.map(drop));
     Ok(())
+}
+
+/// What test programs are told of.
+struct Needs {
+    /// The real binary.
+    host: PathBuf,
+    /// The embedded ClickHouse.
+    library: PathBuf,
+    /// A broker's address, if there is one.
+    kafka: Option<String>,
 }
 
 /// What the tests gave so far.
@@ -112,7 +126,7 @@ impl Tally {
         }
     }
 
-    fn run_programs(&mut self, programs: &[&Built], host: &Path, library: &Path) -> Result<()> {
+    fn run_programs(&mut self, programs: &[&Built], needs: &Needs) -> Result<()> {
         let mut all_passed = true;
         let libraries = shell::output(shell::command("rustc").args(["--print", "target-libdir"]))?;
         let libraries = libraries.trim();
@@ -120,8 +134,9 @@ impl Tally {
             let mut command = shell::command(&program.executable);
             command.current_dir(&program.folder);
             command
-                .env("REIPAZ_BIN", host)
-                .env("REIPAZ_CHDB", library)
+                .env("REIPAZ_BIN", &needs.host)
+                .env("REIPAZ_CHDB", &needs.library)
+                .envs(needs.kafka.iter().map(|address| (kafka::BROKER_VARIABLE, address)))
                 .env("CARGO_MANIFEST_DIR", &program.folder)
                 // The tests of a procedural macro are linked to the compiler's own libraries.
                 .env("LD_LIBRARY_PATH", libraries);

@@ -88,13 +88,17 @@ impl fmt::Display for List<'_> {
     }
 }
 
-/// Where the set-up puts the library: outside any build directory, so that it survives a clean.
-pub fn cache_path() -> Option<PathBuf> {
+/// The folder for what a set-up obtains once: outside any build directory, so that it survives a clean.
+pub fn cache_root() -> Option<PathBuf> {
     let set = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let root = set(CACHE_VARIABLE)
+    set(CACHE_VARIABLE)
         .or_else(|| set("XDG_CACHE_HOME").map(|cache| cache.join("reipaz")))
-        .or_else(|| set("HOME").map(|home| home.join(".cache").join("reipaz")))?;
-    Some(root.join("chdb").join(VERSION).join(FILE_NAME))
+        .or_else(|| set("HOME").map(|home| home.join(".cache").join("reipaz")))
+}
+
+/// Where the set-up puts the library.
+pub fn cache_path() -> Option<PathBuf> {
+    Some(cache_root()?.join("chdb").join(VERSION).join(FILE_NAME))
 }
 
 /// Finds the library: the configured path, else the one in [`PATH_VARIABLE`], else the cache, else `lib/` beside the
