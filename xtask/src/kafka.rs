@@ -177,9 +177,22 @@ fn pom() -> String {
     )
 }
 
-/// A running broker. Dropping it stops it and removes its data.
+/// Waits until we are gone, however that happened, and then does what dropping would have done. Its input is a pipe from
+/// us, which the system closes with us; Ctrl-C reaches everybody in the terminal, so it is deaf to that.
+const GUARD: &str = r#"trap '' INT TERM HUP
+read -r nothing
+kill -TERM "$1"
+for look in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15; do
+    kill -0 "$1" || break
+    sleep 1
+done
+kill -KILL "$1"
+rm -rf "$2""#;
+
+/// A running broker. Dropping it stops it and removes its data; so does the end of this process.
 pub(crate) struct Broker {
     child: Child,
+    guard: Child,
     folder: PathBuf,
     /// Where it listens, `127.0.0.1:PORT`.
     pub(crate) address: String,
@@ -203,14 +216,21 @@ impl Broker {
         format.args(["--cluster-id", &cluster_id(&folder), "--config"]).arg(folder.join("server.properties"));
         shell::run_quietly(&mut format).context("cannot prepare Kafka's data folder")?;
         let log = folder.join("broker.log");
-        let child = java(&jars, &folder)
+        let mut child = java(&jars, &folder)
             .args(["kafka.Kafka"])
             .arg(folder.join("server.properties"))
             .stdout(File::create(&log)?)
             .stderr(File::options().append(true).open(&log)?)
             .spawn()
             .context("cannot start java")?;
-        let mut started = Self { child, folder, address: broker.to_string() };
+        let guard = match guard(&child, &folder) {
+            Ok(guard) => guard,
+            Err(error) => {
+                child.kill()?;
+                return Err(error);
+            }
+        };
+        let mut started = Self { child, guard, folder, address: broker.to_string() };
         started.wait_until_ready()?;
         println!("  Kafka {VERSION} answers at {broker} after {}", shell::seconds(begin.elapsed()));
         Ok(started)
@@ -255,6 +275,9 @@ impl Broker {
 
 impl Drop for Broker {
     fn drop(&mut self) {
+        // First, so that it never looks for a process that is gone.
+        let _ = self.guard.kill();
+        let _ = self.guard.wait();
         if self.stop().is_err() {
             // Already gone is as good.
             let _ = self.child.kill();
@@ -262,6 +285,13 @@ impl Drop for Broker {
         }
         let _ = fs::remove_dir_all(&self.folder);
     }
+}
+
+fn guard(broker: &Child, folder: &Path) -> Result<Child> {
+    let mut guard = shell::command("sh");
+    guard.args(["-c", GUARD, "kafka-guard", &broker.id().to_string()]).arg(folder);
+    guard.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    guard.spawn().context("cannot start sh")
 }
 
 /// Java with Kafka's classes. It begins quickly and stays small rather than becoming fast.

@@ -27,7 +27,7 @@ impl<T> Commands<T> {
     pub(crate) fn own(&self, partition: u32) -> Waiting<T> {
         let (sender, commands) = mpsc::channel(self.bound);
         self.set(partition, Some(sender));
-        Waiting { commands, paused: false, others_in_a_row: 0 }
+        Waiting { commands, others_in_a_row: 0 }
     }
 
     /// The partition has no owner here any more.
@@ -68,7 +68,6 @@ impl<T: Send> Intake<T> for Commands<T> {
 /// The owner's end of a partition's queue.
 pub(crate) struct Waiting<T> {
     commands: mpsc::Receiver<T>,
-    pub(crate) paused: bool,
     others_in_a_row: u32,
 }
 
@@ -83,21 +82,15 @@ impl<T> Waiting<T> {
         self.others_in_a_row >= ARRIVALS_IN_A_ROW
     }
 
-    /// The next command, if one is at hand and not paused.
+    /// The next command, if one is at hand.
     pub(crate) fn try_recv(&mut self) -> Option<T> {
-        if self.paused {
-            return None;
-        }
         let command = self.commands.try_recv().ok()?;
         self.others_in_a_row = 0;
         Some(command)
     }
 
-    /// The next command; `None` when there will be none. Never ready while paused.
+    /// The next command; `None` when there will be none.
     pub(crate) async fn recv(&mut self) -> Option<T> {
-        if self.paused {
-            return std::future::pending().await;
-        }
         let command = self.commands.recv().await;
         self.others_in_a_row = 0;
         command

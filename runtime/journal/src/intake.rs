@@ -1,7 +1,7 @@
 //! The way in: commands for an owner, tasks that producers wrote for it, and the messages that other partitions
 //! committed for it.
 //!
-//! Commands are the host's own type `T`, are bounded per partition and may be paused; a full queue gives the command
+//! Commands are the host's own type `T` and are bounded per partition; a full queue gives the command
 //! back, and the caller answers 429. Tasks are durable before they arrive and may be paused: they wait where they lie.
 //! Messages are durable before they arrive and are never paused, or a parent that waits for its children would wait for
 //! ever.
@@ -90,18 +90,18 @@ pub struct Delivery<T> {
 /// The owner's end of the intake of one partition. Deliveries of one source arrive in order.
 #[async_trait]
 pub trait Deliveries<T>: Send {
-    /// The next arrival; waits for it. `None` when every [`Intake`] is gone and nothing waits, or when the durable source
-    /// cannot be read any more (which was logged): open the partition anew to learn why. Dropping the future loses
-    /// nothing.
+    /// The next arrival; waits for it. `None` when every [`Intake`] is gone or the partition was revoked, and no command
+    /// waits; or when the durable source cannot be read any more (which was logged): open the partition anew to learn
+    /// why. Dropping the future loses nothing.
     async fn recv(&mut self) -> Option<Delivery<T>>;
 
     /// The next arrival, if one is at hand.
     fn try_recv(&mut self) -> Option<Delivery<T>>;
 
-    /// Stops commands and tasks; messages go on.
+    /// Stops tasks, which wait where they lie; commands and messages go on. Without a durable source there is nothing to stop.
     fn pause(&mut self);
 
-    /// Lets commands and tasks in again.
+    /// Lets tasks in again.
     fn resume(&mut self);
 
     /// Starts at what [`crate::Opened::consumed`] said, after a take-over: tasks and messages at or beyond it arrive

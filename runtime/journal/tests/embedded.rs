@@ -34,7 +34,8 @@ async fn fill(log: &mut Box<dyn PartitionLog>, count: usize, size: usize) {
 
 #[tokio::test]
 async fn a_partition_that_seldom_writes_is_told_that_it_holds_the_others_log_back() {
-    let host = Directory(tempfile::tempdir().unwrap()).start().await;
+    let mut directory = Directory(tempfile::tempdir().unwrap());
+    let host = directory.start().await;
     let mut busy = host.journal.open(0).await.unwrap();
     let mut quiet = host.journal.open(1).await.unwrap();
     fill(&mut quiet.log, 1, 10).await;

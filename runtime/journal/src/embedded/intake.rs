@@ -101,13 +101,9 @@ impl<T: Send + 'static> Deliveries<T> for Arrivals<T> {
         self.message().or_else(|| self.command())
     }
 
-    fn pause(&mut self) {
-        self.commands.paused = true;
-    }
+    fn pause(&mut self) {}
 
-    fn resume(&mut self) {
-        self.commands.paused = false;
-    }
+    fn resume(&mut self) {}
 
     fn seek(&mut self, consumed: Option<Cursor>) {
         self.inbox().seek(consumed.unwrap_or_default());

@@ -16,11 +16,11 @@ use rdkafka::{
     consumer::{Consumer, StreamConsumer},
     error::KafkaError,
     message::Message,
-    producer::{FutureProducer, FutureRecord},
+    producer::FutureRecord,
 };
 use tokio::sync::watch;
 
-use super::{Client, Retired, context::Logged, failed};
+use super::{Client, Retired, Sender, context::Logged, failed};
 use crate::{catalog::Catalog, embedded::CATALOG_KEY_BYTES_LIMIT, error::JournalError};
 
 /// After an error, before the topic is read on.
@@ -31,7 +31,7 @@ type Entries = BTreeMap<String, Bytes>;
 /// See the module.
 pub(crate) struct KafkaCatalog {
     client: Client,
-    producer: Arc<FutureProducer<Logged>>,
+    producer: Arc<Sender>,
     shared: Arc<Shared>,
     follower: tokio::task::JoinHandle<()>,
 }
@@ -45,10 +45,7 @@ struct Shared {
 
 impl KafkaCatalog {
     /// Reads the catalogue to its end, and goes on reading.
-    pub(crate) async fn open(
-        client: &Client,
-        producer: Arc<FutureProducer<Logged>>,
-    ) -> Result<Self, JournalError> {
+    pub(crate) async fn open(client: &Client, producer: Arc<Sender>) -> Result<Self, JournalError> {
         let consumer: StreamConsumer<Logged> =
             client.config.follower().create_with_context(Logged).map_err(failed("read the catalogue"))?;
         let mut list = TopicPartitionList::new();

@@ -185,6 +185,8 @@ impl KafkaConfig {
             }
         };
         let Some(tls) = tls else { return };
+        // Our OpenSSL was not built for this system: librdkafka looks where systems keep their authorities.
+        client.set("ssl.ca.location", "probe");
         let files = [
             ("ssl.ca.location", &tls.ca_file),
             ("ssl.certificate.location", &tls.certificate_file),

@@ -29,6 +29,7 @@ pub(crate) struct Arrivals<T> {
     partition: u32,
     commands: Waiting<T>,
     source: State,
+    paused: bool,
 }
 
 /// The consumer of tasks and messages.
@@ -50,7 +51,7 @@ enum Came<T> {
 
 impl<T> Arrivals<T> {
     pub(crate) fn new(running: Arc<Running>, partition: u32, commands: Waiting<T>) -> Self {
-        Self { running, partition, commands, source: State::Idle }
+        Self { running, partition, commands, source: State::Idle, paused: false }
     }
 
     fn client(&self) -> &Client {
@@ -73,7 +74,7 @@ impl<T> Arrivals<T> {
         list.add_partition_offset(&topics.tasks, partition, place(cursor.tasks))?;
         consumer.assign(&list)?;
         self.source = State::Reading(consumer);
-        if self.commands.paused {
+        if self.paused {
             self.set_paused(true);
         }
         Ok(())
@@ -223,13 +224,13 @@ impl<T: Send + 'static> Deliveries<T> for Arrivals<T> {
     }
 
     fn pause(&mut self) {
-        if !std::mem::replace(&mut self.commands.paused, true) {
+        if !std::mem::replace(&mut self.paused, true) {
             self.set_paused(true);
         }
     }
 
     fn resume(&mut self) {
-        if std::mem::replace(&mut self.commands.paused, false) {
+        if std::mem::replace(&mut self.paused, false) {
             self.set_paused(false);
         }
     }

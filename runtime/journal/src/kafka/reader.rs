@@ -172,13 +172,12 @@ impl LogReader {
         };
         let Some((header, parts)) = whole else { return Ok(()) };
         let last = self.pending.back().map(|record| record.position).or(self.place).unwrap_or_default();
-        let mut expected = last.0 + 1;
-        for record in frame::records(&header, parts).filter(|record| record.position > last) {
+        let new = frame::records(&header, parts).filter(|record| record.position > last);
+        for (expected, record) in (last.0 + 1..).zip(new) {
             if record.position.0 != expected {
                 let why = format!("position {expected} should come, not {}", record.position);
                 return Err(self.client.damaged(self.partition, offset, why));
             }
-            expected += 1;
             self.pending.push_back(record);
         }
         Ok(())

@@ -5,16 +5,16 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use rdkafka::{
     error::RDKafkaErrorCode,
-    producer::{FutureProducer, FutureRecord, Producer},
+    producer::{FutureRecord, Producer},
 };
 
-use super::{Client, context::Logged, transaction};
+use super::{Client, Sender, transaction};
 use crate::intake::{NewTask, SendError, Tasks};
 
 /// See the module.
 pub(crate) struct KafkaTasks {
     pub(crate) client: Client,
-    pub(crate) producer: Arc<FutureProducer<Logged>>,
+    pub(crate) producer: Arc<Sender>,
 }
 
 #[async_trait]
@@ -54,6 +54,9 @@ impl Tasks for KafkaTasks {
     }
 
     async fn end(&self, partition: u32) -> Result<u64, SendError> {
+        if partition >= self.client.config.partitions {
+            return Err(SendError::NoSuchPartition(partition));
+        }
         let (producer, client) = (self.producer.clone(), self.client.clone());
         let asked = tokio::task::spawn_blocking(move || {
             let timeout = client.config.request_timeout;

@@ -3,12 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use rdkafka::{
-    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    admin::{AdminOptions, NewTopic, TopicReplication},
     client::Client,
     error::RDKafkaErrorCode,
 };
 
 use super::{
+    Admin,
     config::KafkaConfig,
     context::Logged,
     failed,
@@ -124,10 +125,7 @@ impl Wanted {
 }
 
 /// Makes the topics that are missing, and refuses those that are not as they must be.
-pub(crate) async fn ensure(
-    admin: &Arc<AdminClient<Logged>>,
-    config: &KafkaConfig,
-) -> Result<(), JournalError> {
+pub(crate) async fn ensure(admin: &Arc<Admin>, config: &KafkaConfig) -> Result<(), JournalError> {
     let wanted = config.topics().wanted(config);
     let found = find(admin, config, &wanted, false).await?;
     let missing: Vec<&Wanted> =
@@ -144,11 +142,7 @@ pub(crate) async fn ensure(
     Ok(())
 }
 
-async fn create(
-    admin: &Arc<AdminClient<Logged>>,
-    config: &KafkaConfig,
-    missing: &[&Wanted],
-) -> Result<(), JournalError> {
+async fn create(admin: &Arc<Admin>, config: &KafkaConfig, missing: &[&Wanted]) -> Result<(), JournalError> {
     if missing.is_empty() {
         return Ok(());
     }
@@ -178,7 +172,7 @@ async fn create(
 /// The partition counts of the topics; `None` for one that does not exist. Waits for brokers, and with `all` until every
 /// topic is there with a leader for each partition.
 async fn find(
-    admin: &Arc<AdminClient<Logged>>,
+    admin: &Arc<Admin>,
     config: &KafkaConfig,
     wanted: &[Wanted],
     all: bool,

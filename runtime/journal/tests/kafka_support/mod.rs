@@ -24,6 +24,8 @@ use tokio::{sync::watch, task::JoinHandle};
 
 /// Longer than any event takes.
 const LONG: Duration = Duration::from_secs(60);
+/// How long an owner takes to stop: longer than a take-over, shorter than the group waits.
+const DRAIN: Duration = Duration::from_secs(3);
 const BROKER_VARIABLE: &str = "REIPAZ_TEST_KAFKA";
 
 /// Topics that no other test uses.
@@ -50,6 +52,7 @@ impl Topics {
         KafkaConfig {
             prefix: self.prefix.clone(),
             session_timeout: Duration::from_secs(6),
+            revoke_timeout: 2 * DRAIN,
             ..KafkaConfig::new(&self.brokers, self.partitions)
         }
     }
@@ -249,14 +252,18 @@ async fn run(
             Change::Revoked { partition, released } => {
                 let (stop, owner) = owners.remove(&partition).unwrap();
                 stop.send_replace(true);
-                owner.await.unwrap();
-                let _ = released.send(());
+                tokio::spawn(async move {
+                    owner.await.unwrap();
+                    let _ = released.send(());
+                });
             }
         }
         owned.send_replace(owners.len());
     }
-    for (_, (stop, owner)) in owners {
+    for (stop, _) in owners.values() {
         stop.send_replace(true);
+    }
+    for (_, (_, owner)) in owners {
         owner.await.unwrap();
     }
 }
@@ -276,12 +283,16 @@ async fn own(
     let mut consumed = Cursor::default();
     loop {
         let delivery = tokio::select! {
-            delivery = deliveries.recv() => delivery.unwrap(),
+            delivery = deliveries.recv() => delivery,
             _ = stopped.wait_for(|stopped| *stopped) => break,
         };
+        // Nothing more comes for a partition that was revoked.
+        let Some(delivery) = delivery else { break };
         consumed.advance(delivery.cursor.unwrap());
         let records = vec![Bytes::from(task_body(Some(delivery)))];
         opened.log.commit(Batch { records, consumed: Some(consumed), ..Batch::default() }).await.unwrap();
     }
+    // Its steps end first. Whoever does not wait for that takes over before the journal is closed.
+    tokio::time::sleep(DRAIN).await;
     opened.log.close().await.unwrap();
 }
