@@ -241,6 +241,21 @@ impl Host {
         child.wait().expect("the host can be waited for");
     }
 
+    /// SIGSTOP: the process stands still.
+    pub fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// SIGCONT: it goes on.
+    pub fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.pid()).expect("a pid")).expect("a pid is not zero");
+        kill_process(pid, signal).expect("the host can be sent a signal");
+    }
+
     /// SIGTERM, as an operator stops it, and waits until it has gone in good order.
     pub async fn stop(&mut self) {
         self.terminate();
@@ -250,8 +265,7 @@ impl Host {
 
     /// SIGTERM, without waiting.
     pub fn terminate(&self) {
-        let pid = Pid::from_raw(i32::try_from(self.pid()).expect("a pid")).expect("a pid is not zero");
-        kill_process(pid, Signal::TERM).expect("the host can be asked to stop");
+        self.signal(Signal::TERM);
     }
 
     /// How the process ended, once it has.

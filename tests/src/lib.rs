@@ -12,6 +12,7 @@ pub mod cli;
 pub mod client;
 pub mod host;
 pub mod journal;
+pub mod kafka;
 pub mod scaffold;
 pub mod upstream;
 pub mod wait;

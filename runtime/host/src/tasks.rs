@@ -454,13 +454,8 @@ pub(crate) fn to_message(task: &Task) -> Bytes {
         body: task.body.as_ref().map(|body| body.to_vec()),
         at_ms: task.at_ms,
     };
-    match minicbor::to_vec(Message::Task(sent)) {
-        Ok(bytes) => Bytes::from(bytes),
-        // Writing into memory does not fail.
-        Err(never) => match never {
-            error => unreachable!("{error}"),
-        },
-    }
+    // Writing into memory does not fail.
+    Bytes::from(minicbor::to_vec(Message::Task(sent)).unwrap_or_else(|never| unreachable!("{never}")))
 }
 
 /// The task in a message of another partition; none: a message that this version does not know.
@@ -545,6 +540,29 @@ mod tests {
             (r#"{"reipaz":1,"workflow":"orders","input":"\ud800"}"#, "malformed"),
         ] {
             assert_eq!(code(body), expected, "{body}");
+        }
+    }
+
+    #[test]
+    fn the_schema_for_producers_says_the_same() {
+        let schema = serde_json::from_str(include_str!("../../../docs/task.schema.json")).expect("JSON");
+        let schema = jsonschema::draft202012::new(&schema).expect("a schema");
+        let run = "0198c5a4-0000-7000-8000-000000000001";
+        for body in [
+            r#"{"reipaz":1,"workflow":"orders"}"#.to_owned(),
+            r#"{"reipaz":1,"workflow":"orders","version":2,"input":[1],"metadata":{"a":"b"}}"#.to_owned(),
+            r#"{"reipaz":1,"workflow":"orders","idempotency_key":"k"}"#.to_owned(),
+            format!(r#"{{"reipaz":1,"workflow":"orders","run":"{run}"}}"#),
+            format!(r#"{{"reipaz":1,"workflow":"orders","run":"{run}","idempotency_key":"k"}}"#),
+            format!(r#"{{"reipaz":1,"command":"retry","run":"{run}","step":"/fetch"}}"#),
+            format!(r#"{{"reipaz":1,"command":"stop","run":"{run}"}}"#),
+            r#"{"reipaz":1}"#.to_owned(),
+            r#"{"reipaz":2,"workflow":"orders"}"#.to_owned(),
+            r#"{"reipaz":1,"workflow":"orders","more":1}"#.to_owned(),
+            r#"{"reipaz":1,"workflow":"orders","idempotency_key":""}"#.to_owned(),
+        ] {
+            let value = serde_json::from_str(&body).expect("JSON");
+            assert_eq!(schema.is_valid(&value), read(&task(&body), 4).is_ok(), "{body}");
         }
     }
 
