@@ -48,24 +48,43 @@ pub fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests lie inside the repository")
 }
 
+/// Which ClickHouse a host has.
+#[derive(Clone, Debug)]
+enum ClickHouse {
+    Off,
+    Embedded,
+    External { url: String, password: String },
+}
+
 /// What a host is started with.
 #[derive(Clone, Debug)]
 pub struct Settings {
     config: String,
     environment: Vec<(String, String)>,
-    clickhouse: bool,
+    clickhouse: ClickHouse,
     wrapper: Vec<String>,
 }
 
 impl Settings {
     /// A host without ClickHouse, whose standard steps may call servers on loopback.
     pub fn new() -> Self {
-        Self { config: String::new(), environment: Vec::new(), clickhouse: false, wrapper: Vec::new() }
+        Self {
+            config: String::new(),
+            environment: Vec::new(),
+            clickhouse: ClickHouse::Off,
+            wrapper: Vec::new(),
+        }
     }
 
     /// With the embedded ClickHouse.
     pub fn with_clickhouse(mut self) -> Self {
-        self.clickhouse = true;
+        self.clickhouse = ClickHouse::Embedded;
+        self
+    }
+
+    /// With a ClickHouse that runs by itself.
+    pub fn with_external_clickhouse(mut self, url: &str, password: &str) -> Self {
+        self.clickhouse = ClickHouse::External { url: url.to_owned(), password: password.to_owned() };
         self
     }
 
@@ -89,7 +108,13 @@ impl Settings {
     }
 
     fn toml(&self) -> String {
-        let clickhouse = if self.clickhouse { "" } else { "[clickhouse]\nmode = \"off\"\n" };
+        let clickhouse = match &self.clickhouse {
+            ClickHouse::Embedded => String::new(),
+            ClickHouse::Off => "[clickhouse]\nmode = \"off\"\n".to_owned(),
+            ClickHouse::External { url, password } => format!(
+                "[clickhouse]\nmode = \"external\"\nurl = \"{url}\"\nuser = \"reipaz\"\npassword = \"{password}\"\n"
+            ),
+        };
         let grants = "[plugins.http_request.grants]\nhttp = [\"* 127.0.0.1:*\"]\n";
         format!("{}{clickhouse}{grants}", self.config)
     }

@@ -29,6 +29,52 @@ pub struct Deployment {
     partitions: u32,
 }
 
+/// The ClickHouse engine as a process of its own, which several hosts use. Dropping it kills it.
+#[derive(Debug)]
+pub struct Engine {
+    child: std::process::Child,
+    _folder: tempfile::TempDir,
+    /// Where it listens.
+    pub url: String,
+    /// What its clients say.
+    pub password: String,
+}
+
+impl Engine {
+    /// Starts one on an empty directory.
+    pub fn start() -> Self {
+        use std::io::BufRead;
+        let library = std::env::var_os("REIPAZ_CHDB").expect("REIPAZ_CHDB names the library");
+        let folder = tempfile::Builder::new().prefix("reipaz-engine-").tempdir().expect("a temporary folder");
+        let password = format!("{:016x}", RandomState::new().hash_one(1));
+        let mut child = std::process::Command::new(crate::host::binary())
+            .arg("internal-clickhouse")
+            .arg("--library")
+            .arg(library)
+            .arg("--dir")
+            .arg(folder.path())
+            .env("REIPAZ_CLICKHOUSE_TOKEN", &password)
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .expect("the engine starts");
+        let mut line = String::new();
+        let stdout = child.stdout.take().expect("a pipe");
+        std::io::BufReader::new(stdout).read_line(&mut line).expect("the engine says where it listens");
+        let said: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        let port = said["serving"]["port"].as_u64().unwrap_or_else(|| panic!("it does not serve: {line}"));
+        Self { child, _folder: folder, url: format!("http://127.0.0.1:{port}"), password }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        let _gone_already = self.child.kill();
+        let _nothing_to_wait_for = self.child.wait();
+    }
+}
+
 /// One message that somebody wrote.
 #[derive(Clone, Debug)]
 pub struct Written {

@@ -27,7 +27,7 @@ const SELECTION: [&str; 3] = ["--workspace", "--features", "reipaz/fault_points"
 const END_TO_END: &str = "reipaz-tests";
 
 /// Tests of these programs measure time or fill the machine: their own tests run one at a time.
-const ALONE: [&str; 3] = ["latency", "crash", "engine"];
+const ALONE: [&str; 4] = ["latency", "crash", "engine", "scale_out"];
 
 /// How many tests run at a time elsewhere in the end-to-end crate: each has a host and a ClickHouse, mostly waiting.
 const END_TO_END_THREADS: &str = "3";

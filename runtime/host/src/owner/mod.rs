@@ -71,6 +71,10 @@ const TICK_AT_LEAST: Duration = Duration::from_millis(500);
 /// An owner whose loop stood still for longer proves that it still is one. Far below any session timeout.
 const PROVE_AFTER: Duration = Duration::from_secs(1);
 
+/// Nothing more arrives at an owner whose partition goes to another host; it is told to stop within this, or its intake has
+/// failed.
+const TOLD_WITHIN: Duration = Duration::from_secs(2);
+
 /// How often waiters who have gone are looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
 
@@ -250,6 +254,7 @@ impl Owner {
     /// Decides until it is told to stop. Returns once the journal is closed.
     pub(crate) async fn run(mut self, deliveries: &mut dyn Deliveries<Command>) -> Result<(), OwnerError> {
         let mut stop = self.parts.stop.clone();
+        let mut over_since: Option<tokio::time::Instant> = None;
         loop {
             self.look_for_a_pause();
             self.start_checkpoint().await;
@@ -261,10 +266,13 @@ impl Owner {
                 biased;
                 (log, job) = in_flight(&mut self.in_flight) => self.log_is_free(log, job)?,
                 Some(input) = self.parts.outcomes.recv() => self.decide(input),
-                arrived = deliveries.recv() => match arrived {
+                arrived = deliveries.recv(), if over_since.is_none() => match arrived {
                     Some(delivery) => self.deliver(delivery),
-                    None => return Err(OwnerError::Intake { partition: self.parts.partition }),
+                    None => over_since = Some(tokio::time::Instant::now()),
                 },
+                () = until(over_since.map(|since| since + TOLD_WITHIN)) => {
+                    return Err(OwnerError::Intake { partition: self.parts.partition });
+                }
                 Ok(()) = self.parts.stored.changed() => {
                     let position = *self.parts.stored.borrow_and_update();
                     self.decide(Input::Stored(position));
@@ -314,6 +322,8 @@ impl Owner {
     }
 
     fn deliver(&mut self, delivery: reipaz_journal::Delivery<Command>) {
+        // Before anything is answered: the pause may have been in this very turn.
+        self.look_for_a_pause();
         match delivery.command {
             Arrived::Command(command) => {
                 self.consume(delivery.cursor);
@@ -658,6 +668,14 @@ impl Owner {
         let status = &self.parts.status;
         status.live_runs.store(self.core.live_runs() as u64, Ordering::Relaxed);
         status.terminal_runs.store(self.core.terminal_runs() as u64, Ordering::Relaxed);
+    }
+}
+
+/// That moment; never, if there is none.
+async fn until(moment: Option<tokio::time::Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -35,6 +35,8 @@ use crate::{
 
 /// How long one poll lasts; a shutdown waits for it at most.
 const POLL: Duration = Duration::from_millis(100);
+/// A broker that does not answer keeps nobody from stopping for longer.
+const LEAVE_WITHIN: Duration = Duration::from_secs(3);
 /// Between two looks at whether an owner has let go.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 /// How often the lag tools are told how far we are.
@@ -168,6 +170,7 @@ pub(crate) struct Membership<T> {
     running: Arc<Running>,
     commands: Weak<Commands<T>>,
     shared: Arc<Shared>,
+    member: Option<thread::JoinHandle<()>>,
 }
 
 impl<T: Send + 'static> Membership<T> {
@@ -188,7 +191,7 @@ impl<T: Send + 'static> Membership<T> {
             client.config.member().create_with_context(member).map_err(failed("join the group"))?;
         consumer.subscribe(&[&client.topics.tasks]).map_err(failed("join the group"))?;
         let theirs = shared.clone();
-        thread::Builder::new()
+        let member = thread::Builder::new()
             .name("kafka-group".into())
             .spawn(move || keep(&client, &consumer, &theirs))
             .map_err(|source| JournalError::Io {
@@ -196,7 +199,7 @@ impl<T: Send + 'static> Membership<T> {
                 path: "the group".into(),
                 source,
             })?;
-        Ok(Self { running, commands: Arc::downgrade(commands), shared })
+        Ok(Self { running, commands: Arc::downgrade(commands), shared, member: Some(member) })
     }
 }
 
@@ -263,5 +266,12 @@ impl<T: Send + 'static> Assignments<T> for Membership<T> {
 impl<T> Drop for Membership<T> {
     fn drop(&mut self) {
         self.shared.closing.store(true, Ordering::Release);
+        // A process that ends before its member has left would be waited for until its session is over.
+        let begin = Instant::now();
+        while self.member.as_ref().is_some_and(|member| !member.is_finished())
+            && begin.elapsed() < LEAVE_WITHIN
+        {
+            thread::sleep(LOOK_EVERY);
+        }
     }
 }

@@ -9,7 +9,7 @@ use futures_util::{StreamExt, stream};
 use reipaz_tests::{
     client::is_terminal,
     host::Host,
-    kafka::{Deployment, SESSION, Written},
+    kafka::{Deployment, Engine, SESSION, Written},
     upstream::{Call, Upstream},
     wait,
     workflows::{CALL, COUNT},
@@ -189,6 +189,46 @@ async fn any_host_answers_for_every_run() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_planned_hand_over_is_short() {
+    // Given two hosts and a run in every partition.
+    let deployment = Deployment::new(4);
+    let first = Host::start(deployment.settings()).await;
+    first.client().must_publish(COUNT).await;
+    let mut second = Host::start(deployment.settings()).await;
+    wait::until("the second owns something", Duration::from_secs(60), || async {
+        (second.client().metric("reipaz_partition_owned").await > 1.5).then_some(())
+    })
+    .await;
+    let mut ids = Vec::new();
+    for n in 0..16 {
+        ids.push(text(&first.client().run("count", &json!({"n": n})).await["id"]));
+    }
+
+    // When the second stops while clients of the first go on asking.
+    second.terminate();
+    let mut longest = Duration::ZERO;
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_secs(8) {
+        for id in &ids {
+            let asked = Instant::now();
+            first.client().get(&format!("/v1/runs/{id}")).await.expect(200);
+            longest = longest.max(asked.elapsed());
+        }
+    }
+
+    // Then it ends well, nobody is refused, and nobody waits for long.
+    let status = second.ended(Duration::from_secs(20)).await;
+    assert!(status.success(), "{status}");
+    println!("the longest answer took {longest:?}");
+    // Two seconds are meant; the tests' builds are slow and their machines are busy.
+    assert!(longest < Duration::from_secs(5), "{longest:?}");
+    for log in [first.log(), second.log()] {
+        assert!(log.contains("clean_stop=true"), "{log}");
+        assert!(!log.contains("clean_stop=false"), "every journal was closed when it was handed over: {log}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_lost_host_loses_nothing() {
     // Given three hosts, and runs that call a server which waits.
     let upstream = slow_server().await;
@@ -257,6 +297,47 @@ async fn a_host_that_wakes_too_late_changes_nothing() {
     let extra: usize = calls.values().map(|count| count - 1).sum();
     println!("{extra} of {} calls were repeated", calls.len());
     assert!(extra < accepted.len(), "{extra} calls were repeated");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_of_all_hosts_stand_in_one_clickhouse() {
+    // Given two hosts, a ClickHouse that both use, and runs on both.
+    let upstream = slow_server().await;
+    let engine = Engine::start();
+    let deployment = Deployment::new(4);
+    let settings = || deployment.settings().with_external_clickhouse(&engine.url, &engine.password);
+    let mut hosts = vec![Host::start(settings()).await];
+    hosts[0].client().must_publish(CALL).await;
+    hosts.push(Host::start(settings()).await);
+    wait::until("both own something", Duration::from_secs(60), || async {
+        for host in &hosts {
+            if host.client().metric("reipaz_partition_owned").await < 2.0 {
+                return None;
+            }
+        }
+        (hosts[1].client().get("/v1/workflows/call").await.status == 200).then_some(())
+    })
+    .await;
+    let accepted = submit(&hosts, &upstream, "rows", 60).await;
+
+    // When one is killed while some of them are under way.
+    wait::until("calls under way", Duration::from_secs(30), || async {
+        (upstream.under_way() >= 10).then_some(())
+    })
+    .await;
+    hosts[1].kill();
+
+    // Then ClickHouse has each run and each end once, as the journal has.
+    results(&deployment, accepted.len(), SESSION + Duration::from_secs(60)).await;
+    let finished = "SELECT run, count() AS ends FROM events WHERE type = 'run_finished' GROUP BY run";
+    let rows =
+        hosts[0].sql_until(finished, Duration::from_secs(30), |rows| rows.len() >= accepted.len()).await;
+    let ends: BTreeMap<String, String> =
+        rows.iter().map(|row| (text(&row["run"]), row["ends"].to_string())).collect();
+    assert_eq!(ends.keys().cloned().collect::<BTreeSet<_>>(), accepted);
+    assert!(ends.values().all(|times| times.trim_matches('"') == "1"), "{ends:?}");
+    let runs = hosts[0].sql("SELECT run FROM runs WHERE status = 'completed'").await;
+    assert_eq!(runs.len(), accepted.len());
 }
 
 /// Answers after 0.2 to 2 s.
