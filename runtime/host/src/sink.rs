@@ -5,10 +5,10 @@
 //! twice (the position was not kept in time) replace themselves.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -18,7 +18,7 @@ use futures_util::{StreamExt, stream::FuturesUnordered};
 use reipaz_core::codec;
 use reipaz_journal::{Journal, JournalError, Position, Reader};
 use reipaz_store::{Projection, RowBatch, Store};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::catalog::Catalog;
@@ -58,7 +58,7 @@ pub(crate) struct Sink {
     catalog: Arc<Catalog>,
     journal: Arc<dyn Journal>,
     kept: Kept,
-    changes: mpsc::UnboundedReceiver<LaneChange>,
+    board: Arc<Board>,
     /// Who does not know yet where to begin.
     joining: Vec<Joining>,
     lanes: Vec<Lane>,
@@ -81,16 +81,50 @@ struct Lane {
     leaving: bool,
 }
 
-enum LaneChange {
-    Open(Joining),
-    Close(u64),
+/// What owners have said since the sink last looked: at most two notes a partition, however long it does not look.
+#[derive(Default)]
+struct Board {
+    notes: Mutex<Notes>,
+    noted: Notify,
+}
+
+#[derive(Default)]
+struct Notes {
+    opened: BTreeMap<u32, Joining>,
+    closed: BTreeSet<u64>,
+}
+
+impl Board {
+    fn open(&self, joining: Joining) {
+        self.notes().opened.insert(joining.partition, joining);
+        self.noted.notify_one();
+    }
+
+    fn close(&self, partition: u32, id: u64) {
+        let mut notes = self.notes();
+        if notes.opened.get(&partition).is_some_and(|joining| joining.id == id) {
+            notes.opened.remove(&partition);
+        } else {
+            notes.closed.insert(id);
+        }
+        drop(notes);
+        self.noted.notify_one();
+    }
+
+    fn take(&self) -> Notes {
+        std::mem::take(&mut *self.notes())
+    }
+
+    fn notes(&self) -> MutexGuard<'_, Notes> {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// How owners get their lanes.
 #[derive(Clone)]
 pub(crate) struct Lanes {
     /// None: there is no store.
-    changes: Option<mpsc::UnboundedSender<LaneChange>>,
+    board: Option<Arc<Board>>,
     journal: Arc<dyn Journal>,
     ids: Arc<AtomicU64>,
 }
@@ -107,7 +141,7 @@ pub(crate) struct OpenLane {
 impl Lanes {
     /// Lanes that nobody stores: what is durable counts as stored.
     pub(crate) fn without_store(journal: Arc<dyn Journal>) -> Self {
-        Self { changes: None, journal, ids: Arc::default() }
+        Self { board: None, journal, ids: Arc::default() }
     }
 
     /// A lane for an owner, which learns from it how far its journal is stored.
@@ -124,12 +158,8 @@ impl OpenLane {
     /// The partition is recovered: the sink may follow it.
     pub(crate) fn start(&self) {
         let Some(stored) = self.stored.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
-        match &self.lanes.changes {
-            Some(changes) => {
-                let joining = Joining { partition: self.partition, id: self.id, stored };
-                // Without a sink the host is stopping.
-                let _ = changes.send(LaneChange::Open(joining));
-            }
+        match &self.lanes.board {
+            Some(board) => board.open(Joining { partition: self.partition, id: self.id, stored }),
             None => {
                 let reader = self.lanes.journal.reader(self.partition);
                 tokio::spawn(self.following.clone().run_until_cancelled_owned(follow(reader, stored)));
@@ -141,8 +171,8 @@ impl OpenLane {
 impl Drop for OpenLane {
     fn drop(&mut self) {
         self.following.cancel();
-        if let Some(changes) = &self.lanes.changes {
-            let _ = changes.send(LaneChange::Close(self.id));
+        if let Some(board) = &self.lanes.board {
+            board.close(self.partition, self.id);
         }
     }
 }
@@ -174,9 +204,10 @@ impl Sink {
         journal: Arc<dyn Journal>,
         kept: Kept,
     ) -> (Self, Lanes) {
-        let (sender, changes) = mpsc::unbounded_channel();
-        let lanes = Lanes { changes: Some(sender), journal: Arc::clone(&journal), ids: Arc::default() };
-        (Self { store, catalog, journal, kept, changes, joining: Vec::new(), lanes: Vec::new() }, lanes)
+        let board = Arc::<Board>::default();
+        let lanes =
+            Lanes { board: Some(Arc::clone(&board)), journal: Arc::clone(&journal), ids: Arc::default() };
+        (Self { store, catalog, journal, kept, board, joining: Vec::new(), lanes: Vec::new() }, lanes)
     }
 
     /// Follows the journal until `stop`, then stores what is left, if ClickHouse takes it.
@@ -185,9 +216,7 @@ impl Sink {
         catalog_changes.mark_changed();
         loop {
             let stopping = stop.is_cancelled();
-            while let Ok(change) = self.changes.try_recv() {
-                self.change(change);
-            }
+            self.read_the_board();
             self.join_lanes().await?;
             if catalog_changes.has_changed().unwrap_or(false) {
                 catalog_changes.mark_unchanged();
@@ -211,7 +240,7 @@ impl Sink {
             let joining = !self.joining.is_empty();
             tokio::select! {
                 () = wait_for_more(&mut self.lanes) => tokio::time::sleep(COLLECT_FOR).await,
-                Some(change) = self.changes.recv() => self.change(change),
+                () = self.board.noted.notified() => {}
                 () = tokio::time::sleep(JOIN_AGAIN_AFTER), if joining => {}
                 _ = catalog_changes.changed() => catalog_changes.mark_changed(),
                 () = stop.cancelled() => {}
@@ -219,16 +248,13 @@ impl Sink {
         }
     }
 
-    fn change(&mut self, change: LaneChange) {
-        match change {
-            LaneChange::Open(joining) => self.joining.push(joining),
-            LaneChange::Close(id) => {
-                self.joining.retain(|joining| joining.id != id);
-                for lane in self.lanes.iter_mut().filter(|lane| lane.id == id) {
-                    lane.leaving = true;
-                }
-            }
+    fn read_the_board(&mut self) {
+        let Notes { opened, closed } = self.board.take();
+        self.joining.retain(|joining| !closed.contains(&joining.id));
+        for lane in self.lanes.iter_mut().filter(|lane| closed.contains(&lane.id)) {
+            lane.leaving = true;
         }
+        self.joining.extend(opened.into_values());
     }
 
     /// Lets those begin who can be told where.
