@@ -4,7 +4,7 @@
 //! `reipaz` command, and it is shown before it runs.
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     process::Command,
     thread,
     time::{Duration, Instant},
@@ -20,9 +20,9 @@ use crate::{
 };
 
 /// The workflow that runs.
-const WORKFLOW: &str = "examples/workflows/weather.yaml";
+pub(crate) const WORKFLOW: &str = "examples/workflows/weather.yaml";
 /// The custom step that it uses, written with the SDK.
-const STEP: &str = "examples/steps/monthly_climate";
+pub(crate) const STEP: &str = "examples/steps/monthly_climate";
 /// How long rows may take to arrive in ClickHouse, its first start included.
 const ROWS_WITHIN: Duration = Duration::from_secs(30);
 
@@ -38,16 +38,7 @@ pub(crate) fn run() -> Result<()> {
     setup::target()?;
     let library = setup::clickhouse()?;
     let data = dataset::ensure()?;
-    println!("Building the host (the first time takes minutes, because a compiler is among its parts)");
-    // The load generator too, as for `cargo xtask bench`: another selection would unify features differently and build
-    // the compiler twice.
-    let built = cargo::build(&["build", "--release", "--package", "reipaz", "--package", "reipaz-load"])?;
-    let host_binary = built
-        .iter()
-        .find(|b| b.kind == "bin" && b.target == "reipaz")
-        .context("cargo did not build the reipaz binary")?
-        .executable
-        .clone();
+    let host_binary = build_host()?;
 
     let begin = Instant::now();
     let address = files::serve(&data)?;
@@ -75,7 +66,17 @@ pub(crate) fn run() -> Result<()> {
     Ok(())
 }
 
-fn title(text: &str) {
+/// The release host.
+pub(crate) fn build_host() -> Result<PathBuf> {
+    println!("Building the host (the first time takes minutes, because a compiler is among its parts)");
+    // The load generator too, as for `cargo xtask bench`: another selection would unify features differently and build
+    // the compiler twice.
+    let built = cargo::build(&["build", "--release", "--package", "reipaz", "--package", "reipaz-load"])?;
+    let host = built.iter().find(|b| b.kind == "bin" && b.target == "reipaz");
+    Ok(host.context("cargo did not build the reipaz binary")?.executable.clone())
+}
+
+pub(crate) fn title(text: &str) {
     println!("\n== {text}");
 }
 

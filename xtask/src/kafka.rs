@@ -236,6 +236,13 @@ impl Broker {
         Ok(started)
     }
 
+    /// One of Kafka's own tools, with this broker's address.
+    pub(crate) fn tool(&self, class: &str) -> Result<Command> {
+        let mut tool = java(&ensure()?, &self.folder);
+        tool.args([class, "--bootstrap-server", &self.address]);
+        Ok(tool)
+    }
+
     /// It says so once it has registered and opened its port to clients.
     fn wait_until_ready(&mut self) -> Result<()> {
         let begin = Instant::now();

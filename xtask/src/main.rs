@@ -9,6 +9,7 @@ mod cargo;
 mod chdb;
 mod dataset;
 mod demo;
+mod demo_kafka;
 mod fetch;
 mod files;
 mod host;
@@ -25,6 +26,7 @@ Usage: cargo xtask <COMMAND>
 Commands:
   setup   Obtain what the build needs: the wasm32-wasip2 target and the embedded ClickHouse (libchdb)
   demo    Build the release host, run a workflow on real data, show its outputs by SQL (under 10 s once built)
+            --kafka        the same on a real Kafka, with two hosts
   test    Formatting, lints, documentation, every test of the workspace, end to end with the real binary
   kafka   Run one Apache Kafka broker in the foreground, for tests and for trying things out
   bench   Measure the release host over HTTP and print the README's table
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
     };
     let done = match command {
         "setup" => nothing_else(rest).and_then(|()| setup::run()),
+        "demo" if rest == ["--kafka"] => demo_kafka::run(),
         "demo" => nothing_else(rest).and_then(|()| demo::run()),
         "test" => nothing_else(rest).and_then(|()| test::run()),
         "bench" => bench::run(rest),

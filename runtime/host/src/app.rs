@@ -12,7 +12,7 @@ use http::HeaderValue;
 use rand::Rng;
 use reipaz_core::{
     ids::RunId,
-    partition::{Refusal, Reply, RunStatus},
+    partition::{Refusal, Reply, RunStatus, Submit},
 };
 use reipaz_engine::Engine;
 use reipaz_journal::{Full, Intake, SendError, Tasks};
@@ -62,6 +62,12 @@ pub(crate) struct Scale {
 
 /// How long an unknown run is waited for, while tasks that were written before are taken up.
 const CAUGHT_UP_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long an unknown workflow is waited for.
+const WORKFLOW_ARRIVES_WITHIN: Duration = Duration::from_millis(1_500);
+
+/// Between two looks for it.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
 /// How long a run is waited for beside what the caller asked, when it is on its way to another host.
 const FOUND_WITHIN: Duration = Duration::from_secs(10);
@@ -152,6 +158,21 @@ impl App {
         }
     }
 
+    /// Checks a submission. A workflow that was published on another host a moment ago may still be on its way here.
+    async fn prepare(&self, submission: &Submission) -> Result<Box<Submit>, FacadeError> {
+        let deadline = tokio::time::Instant::now() + WORKFLOW_ARRIVES_WITHIN;
+        loop {
+            match submission.prepare(&self.catalog, self.payload_bytes) {
+                Err(FacadeError::UnknownWorkflow { .. } | FacadeError::UnknownVersion { .. })
+                    if self.scale.is_some() && tokio::time::Instant::now() < deadline =>
+                {
+                    tokio::time::sleep(LOOK_AGAIN_AFTER).await;
+                }
+                prepared => return prepared,
+            }
+        }
+    }
+
     /// Writes a submission for whoever owns its partition, and follows it there if the caller waits. It is accepted once it
     /// is written, whether anybody owns the partition or not.
     async fn submit_elsewhere(
@@ -223,7 +244,7 @@ impl Facade for App {
         }
         let wait = request.wait;
         let submission = Self::submission(request);
-        let submit = submission.prepare(&self.catalog, self.payload_bytes)?;
+        let submit = self.prepare(&submission).await?;
         let (run, version) = (submit.run, submit.version);
         let partition = self.home(run);
         let until_terminal = !wait.is_zero();

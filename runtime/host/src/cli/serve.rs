@@ -1,6 +1,7 @@
 //! `reipaz serve`: a host in the foreground until a signal stops it.
 
 use std::{
+    io::IsTerminal,
     net::{SocketAddr, ToSocketAddrs},
     path::PathBuf,
 };
@@ -155,7 +156,7 @@ pub(crate) fn failure(error: HostError) -> Failure {
 pub(crate) fn start_logging(json: bool, default: &str) {
     let filter = EnvFilter::try_from_env("REIPAZ_LOG").unwrap_or_else(|_| EnvFilter::new(default));
     let registry = tracing_subscriber::registry().with(filter);
-    let lines = fmt::layer().with_writer(std::io::stderr);
+    let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
     let started = if json { registry.with(lines.json()).try_init() } else { registry.with(lines).try_init() };
     if let Err(error) = started {
         output::note(&format!("logs stay silent: {error}"));
