@@ -74,7 +74,7 @@ http = [\"GET {address}\"]
     let mut consumer = broker.tool("org.apache.kafka.tools.consumer.ConsoleConsumer")?;
     consumer.args(["--topic", "reipaz.results", "--from-beginning", "--max-messages", "2"]);
     consumer.args(["--timeout-ms", "20000", "--isolation-level", "read_committed"]);
-    for result in shell::output(&mut consumer)?.lines() {
+    for result in shell::output(&mut consumer)?.lines().filter(|line| line.starts_with('{')) {
         println!("  {}", ended(result));
     }
 
@@ -116,7 +116,8 @@ fn wait_for<T>(mut look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
 }
 
 fn write(command: &mut Command, line: &str) -> Result<()> {
-    let mut child = command.stdin(Stdio::piped()).spawn().context("cannot start java")?;
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().context("cannot start java")?;
     writeln!(child.stdin.take().context("no pipe")?, "{line}")?;
     let status = child.wait()?;
     ensure!(status.success(), "the producer ended with {status}");

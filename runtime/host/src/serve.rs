@@ -28,6 +28,9 @@ use crate::{
     sink::{Kept, Lanes, Sink},
 };
 
+/// How long a stopping host waits for its sink: the journal has what the sink has not stored.
+const SINK_STOPS_WITHIN: std::time::Duration = std::time::Duration::from_secs(8);
+
 /// What the standard `http_request` may do when the operator says nothing: any public address. (The engine refuses
 /// private ones that no grant names.)
 const HTTP_REQUEST_GRANTS: [&str; 1] = ["* *"];
@@ -274,8 +277,15 @@ impl Host {
             owner.map_err(|error| HostError::Panicked(error.to_string()))??;
         }
         self.stop_sink.cancel();
-        while let Some(sink) = self.sink.join_next().await {
-            sink.map_err(|error| HostError::Panicked(error.to_string()))??;
+        let stored = async {
+            while let Some(sink) = self.sink.join_next().await {
+                sink.map_err(|error| HostError::Panicked(error.to_string()))??;
+            }
+            Ok::<(), HostError>(())
+        };
+        match tokio::time::timeout(SINK_STOPS_WITHIN, stored).await {
+            Ok(stopped) => stopped?,
+            Err(_) => tracing::warn!("rows are left to store; whoever goes on with the journal stores them"),
         }
         self.stop_api.cancel();
         while self.api.join_next().await.is_some() {}

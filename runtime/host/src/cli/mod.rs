@@ -91,10 +91,10 @@ pub fn main() -> ExitCode {
 
 fn dispatch(command: Command) -> Done {
     match command {
-        Command::Serve(args) => host()?.block_on(serve::run(args)),
-        Command::Dev(args) => host()?.block_on(dev::run(args)),
-        Command::Run(args) => host()?.block_on(run::run(args)),
-        Command::Validate(args) => host()?.block_on(document::validate(args)),
+        Command::Serve(args) => carry(serve::run(args)),
+        Command::Dev(args) => carry(dev::run(args)),
+        Command::Run(args) => carry(run::run(args)),
+        Command::Validate(args) => carry(document::validate(args)),
         Command::Publish(args) => caller()?.block_on(document::publish(args)),
         Command::Submit(args) => caller()?.block_on(runs::submit(args)),
         Command::Status(args) => caller()?.block_on(runs::status(args)),
@@ -112,9 +112,13 @@ fn dispatch(command: Command) -> Done {
     }
 }
 
-/// The runtime of a process that carries a host.
-fn host() -> Result<tokio::runtime::Runtime, Failure> {
-    started(tokio::runtime::Builder::new_multi_thread().enable_all().build())
+/// Runs a command that carries a host. When it is done everything durable is closed: a call that still blocks (a broker that
+/// does not answer) keeps nobody.
+fn carry(command: impl Future<Output = Done>) -> Done {
+    let runtime = started(tokio::runtime::Builder::new_multi_thread().enable_all().build())?;
+    let done = runtime.block_on(command);
+    runtime.shutdown_background();
+    done
 }
 
 /// The runtime of a process that only asks one.
