@@ -264,20 +264,18 @@ impl Facade for App {
             // Whether this very submission still becomes durable is open: a repetition under its key finds out.
             () = self.out_of_space(partition) => return Err(FacadeError::StorageFull),
         };
-        match answered {
-            Some(Ok(answered)) => self.submitted(answered).await,
+        let elsewhere = self.scale.as_ref().filter(|_| !self.draining.is_cancelled());
+        match (answered, elsewhere) {
+            (Some(Ok(answered)), _) => self.submitted(answered).await,
             // The partition has gone while it was asked. If the run was durable by then, the task stands for that very run.
-            Some(Err(_)) if self.scale.is_some() && !self.draining.is_cancelled() => match &self.scale {
-                Some(scale) => self.submit_elsewhere(scale, &submission, version, wait).await,
-                None => Err(FacadeError::stopping()),
-            },
+            (Some(Err(_)), Some(scale)) => self.submit_elsewhere(scale, &submission, version, wait).await,
             // An owner that drains lets its waiters go; the run may be durable all the same.
-            Some(Err(_)) | None if until_terminal => match self.in_memory(run).await? {
+            (Some(Err(_)), None) | (None, _) if until_terminal => match self.in_memory(run).await? {
                 Some(run) => Ok(Submitted { run, existing: false }),
                 None => Ok(Submitted { run: self.history.run(run).await?, existing: true }),
             },
-            Some(Err(_)) => Err(self.gone(partition)),
-            None => Err(slow()),
+            (Some(Err(_)), None) => Err(self.gone(partition)),
+            (None, _) => Err(slow()),
         }
     }
 

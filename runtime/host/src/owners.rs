@@ -100,18 +100,17 @@ impl Owners {
 
     /// Follows the assignments until `stop`; then every owner drains and closes its journal.
     pub(crate) async fn run(mut self, stop: CancellationToken) -> Result<(), OwnerError> {
+        let mut changes = true;
         loop {
             tokio::select! {
-                change = self.assignments.next(), if !stop.is_cancelled() => match change {
+                biased;
+                () = stop.cancelled() => break,
+                change = self.assignments.next(), if changes => match change {
                     Some(change) => self.change(change),
-                    // Nothing more changes; what is owned stays so.
-                    None => self.until_ended(&stop).await?,
+                    // What is owned stays so.
+                    None => changes = false,
                 },
                 Some(ended) = self.ended.join_next() => self.ended(ended)?,
-                () = stop.cancelled() => break,
-            }
-            if stop.is_cancelled() {
-                break;
             }
         }
         for running in self.running.values() {
@@ -121,15 +120,6 @@ impl Owners {
             self.ended(ended)?;
         }
         Ok(())
-    }
-
-    async fn until_ended(&mut self, stop: &CancellationToken) -> Result<(), OwnerError> {
-        loop {
-            tokio::select! {
-                Some(ended) = self.ended.join_next() => self.ended(ended)?,
-                () = stop.cancelled() => return Ok(()),
-            }
-        }
     }
 
     fn change(&mut self, change: Change<Command>) {

@@ -58,6 +58,8 @@ pub(crate) struct Sink {
     catalog: Arc<Catalog>,
     journal: Arc<dyn Journal>,
     kept: Kept,
+    /// What the file says, if there is one.
+    positions: BTreeMap<u32, u64>,
     board: Arc<Board>,
     /// Who does not know yet where to begin.
     joining: Vec<Joining>,
@@ -207,7 +209,13 @@ impl Sink {
         let board = Arc::<Board>::default();
         let lanes =
             Lanes { board: Some(Arc::clone(&board)), journal: Arc::clone(&journal), ids: Arc::default() };
-        (Self { store, catalog, journal, kept, board, joining: Vec::new(), lanes: Vec::new() }, lanes)
+        let positions = match &kept {
+            Kept::File(file) => read_positions(file),
+            Kept::Store => BTreeMap::new(),
+        };
+        let sink =
+            Self { store, catalog, journal, kept, positions, board, joining: Vec::new(), lanes: Vec::new() };
+        (sink, lanes)
     }
 
     /// Follows the journal until `stop`, then stores what is left, if ClickHouse takes it.
@@ -263,7 +271,7 @@ impl Sink {
             return Ok(());
         }
         let kept = match &self.kept {
-            Kept::File(file) => read_positions(file),
+            Kept::File(_) => self.positions.clone(),
             Kept::Store if !self.store.status().is_ready() => return Ok(()),
             Kept::Store => match self.store.sink_positions().await {
                 Ok(kept) => kept,
@@ -320,9 +328,8 @@ impl Sink {
             self.lanes.iter().map(|lane| (lane.partition, lane.read.0)).collect();
         let noted = match &self.kept {
             Kept::File(file) => {
-                let mut all = read_positions(file);
-                all.extend(positions);
-                write_positions(file, &all).map_err(|error| format!("{}: {error}", file.display()))
+                self.positions.extend(positions);
+                write_positions(file, &self.positions).map_err(|error| format!("{}: {error}", file.display()))
             }
             Kept::Store => {
                 self.store.note_sink_positions(&positions).await.map_err(|error| error.to_string())

@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use tokio::sync::mpsc;
 
-use crate::intake::{Full, Intake};
+use crate::intake::{Arrived, Delivery, Full, Intake};
 
 /// After so many arrivals from a durable source in a row a waiting command has its turn.
 const ARRIVALS_IN_A_ROW: u32 = 64;
@@ -100,4 +100,9 @@ impl<T> Waiting<T> {
     pub(crate) fn is_over(&self) -> bool {
         self.commands.is_closed() && self.commands.is_empty()
     }
+}
+
+/// A command as it arrives: nothing durable moves with it.
+pub(crate) fn command<T>(command: T) -> Delivery<T> {
+    Delivery { command: Arrived::Command(command), cursor: None }
 }

@@ -21,6 +21,7 @@ pub mod error;
 pub mod intake;
 pub mod kafka;
 pub mod ports;
+mod unblock;
 
 pub use catalog::Catalog;
 pub use embedded::{Embedded, EmbeddedConfig};

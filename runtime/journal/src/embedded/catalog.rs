@@ -21,9 +21,8 @@ use super::{
     disk::{Disk, failed, is_full},
     mark::{Mark, MarkFile},
     segment::FORMAT_VERSION,
-    unblock,
 };
-use crate::{catalog::Catalog, error::JournalError};
+use crate::{catalog::Catalog, error::JournalError, unblock::unblock};
 
 /// The longest key.
 pub const CATALOG_KEY_BYTES_LIMIT: usize = 1024;

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{inbox, state::Shared, unblock};
+use super::{inbox, state::Shared};
 use crate::{
-    commands::{Commands, Waiting},
+    commands::{Commands, Waiting, command},
     intake::{Arrived, Assignments, Change, Deliveries, Delivery, Ends},
     ports::Cursor,
+    unblock::unblock,
 };
 
 /// Both ends of the intake of every partition.
@@ -56,10 +57,6 @@ impl<T> Arrivals<T> {
     fn command(&mut self) -> Option<Delivery<T>> {
         self.commands.try_recv().map(command)
     }
-}
-
-fn command<T>(command: T) -> Delivery<T> {
-    Delivery { command: Arrived::Command(command), cursor: None }
 }
 
 #[async_trait]

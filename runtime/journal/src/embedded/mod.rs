@@ -83,6 +83,7 @@ use crate::{
     error::JournalError,
     intake::{Assignments, Ends, Intake},
     ports::Journal,
+    unblock::unblock,
 };
 
 /// The smallest segment.
@@ -248,15 +249,4 @@ fn create(disk: &Disk, layout: &Layout, config: &EmbeddedConfig) -> Result<Meta,
     catalog::create(disk, layout, meta.log_id)?;
     meta.write(disk, layout)?;
     Ok(meta)
-}
-
-/// Runs what blocks on the disk where it may.
-async fn unblock<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, JournalError> + Send + 'static,
-) -> Result<T, JournalError> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(outcome) => outcome,
-        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-        Err(_) => Err(JournalError::Closed),
-    }
 }

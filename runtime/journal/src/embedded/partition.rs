@@ -15,11 +15,12 @@ use super::{
     mailbox::Request,
     reader::LogReader,
     state::{CheckpointFile, Shared},
-    trim, unblock,
+    trim,
 };
 use crate::{
     error::{CommitError, JournalError},
     ports::{Batch, Committed, Journal, Opened, PartitionLog, Position, Reader, Tail},
+    unblock::unblock,
 };
 
 /// One batch takes at most this much of the log: far above what an owner collects during one sync, and still read and

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{checkpoint, frame, state::Shared, unblock, walk::Walk};
+use super::{checkpoint, frame, state::Shared, walk::Walk};
 use crate::{
     error::JournalError,
     ports::{Checkpoint, Position, Reader, Record},
+    unblock::unblock,
 };
 
 /// See the module.

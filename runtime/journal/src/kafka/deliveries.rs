@@ -18,7 +18,7 @@ use rdkafka::{
 
 use super::{Client, Retired, Running, context::Logged};
 use crate::{
-    commands::Waiting,
+    commands::{Waiting, command},
     intake::{Arrived, Deliveries, Delivery, Source, Task},
     ports::Cursor,
 };
@@ -139,10 +139,6 @@ impl<T> Arrivals<T> {
     fn command(&mut self) -> Option<Delivery<T>> {
         self.commands.try_recv().map(command)
     }
-}
-
-fn command<T>(command: T) -> Delivery<T> {
-    Delivery { command: Arrived::Command(command), cursor: None }
 }
 
 /// A message or task, out of librdkafka's memory.

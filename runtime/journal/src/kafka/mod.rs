@@ -292,14 +292,3 @@ fn is_passing(error: &KafkaError) -> bool {
         )
     )
 }
-
-/// Runs what blocks where it may.
-async fn unblock<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, JournalError> + Send + 'static,
-) -> Result<T, JournalError> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(outcome) => outcome,
-        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-        Err(_) => Err(JournalError::Closed),
-    }
-}

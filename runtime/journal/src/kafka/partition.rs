@@ -11,11 +11,11 @@ use super::{
     Client, Running, failed, frame,
     owner::{Found, Owner, Progress},
     reader::LogReader,
-    unblock,
 };
 use crate::{
     error::{CommitError, JournalError},
     ports::{Batch, Committed, Journal, Opened, PartitionLog, Position, Reader, Tail},
+    unblock::unblock,
 };
 
 /// One batch takes at most this much: as much as in the embedded journal.

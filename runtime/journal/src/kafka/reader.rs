@@ -23,11 +23,11 @@ use super::{
     frame::{self, Assembly, Header, Kind},
     is_passing,
     scout::{Place, Scout},
-    unblock,
 };
 use crate::{
     error::JournalError,
     ports::{Checkpoint, Position, Reader, Record},
+    unblock::unblock,
 };
 
 /// A checkpoint of more messages than this is stepped over rather than read, where records are looked for.
@@ -50,6 +50,10 @@ pub(crate) struct LogReader {
     assembly: Assembly,
     /// False until a frame's first message has come: the topic was entered in the middle.
     in_step: bool,
+    /// The offset at which the consumer goes on.
+    next: u64,
+    /// Kafka has said that this is the end, and says it only once.
+    ended: bool,
 }
 
 /// What came next.
@@ -71,6 +75,8 @@ impl LogReader {
             pending: VecDeque::new(),
             assembly: Assembly::default(),
             in_step: false,
+            next: 0,
+            ended: false,
         }
     }
 
@@ -132,6 +138,7 @@ impl LogReader {
         .map_err(failed("read the journal"))?;
         self.assembly.clear();
         self.in_step = false;
+        (self.next, self.ended) = (offset, false);
         Ok(())
     }
 
@@ -140,10 +147,14 @@ impl LogReader {
         match received {
             Ok((offset, message)) => {
                 let (header, piece) = self.client.decode(self.partition, offset, message)?;
+                (self.next, self.ended) = (offset + 1, false);
                 self.take_message(offset, header, piece)?;
                 Ok(Came::Something)
             }
-            Err(KafkaError::PartitionEOF(_)) => Ok(Came::End),
+            Err(KafkaError::PartitionEOF(_)) => {
+                self.ended = true;
+                Ok(Came::End)
+            }
             Err(error) if is_passing(&error) => Ok(Came::Something),
             Err(error) => {
                 // What was to be read may have been deleted: a search will tell.
@@ -204,6 +215,10 @@ impl LogReader {
             self.stand_at(after).await?;
             if !self.pending.is_empty() {
                 return Ok(true);
+            }
+            if self.ended {
+                // Nobody says whether more has come since; entering again makes Kafka say it.
+                self.enter(self.next)?;
             }
             let came = tokio::time::timeout_at(deadline, self.wait()).await;
             let durable = self.durable().is_some_and(|last| last > after);

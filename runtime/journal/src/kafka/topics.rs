@@ -15,7 +15,7 @@ use super::{
     failed,
     retry::{self, Failed},
 };
-use crate::error::JournalError;
+use crate::{error::JournalError, unblock::unblock};
 
 /// The topics' names.
 #[derive(Debug)]
@@ -179,7 +179,7 @@ async fn find(
 ) -> Result<Vec<Option<u32>>, JournalError> {
     let (admin, within) = (admin.clone(), config.request_timeout);
     let names: Vec<Arc<str>> = wanted.iter().map(|topic| topic.name.clone()).collect();
-    super::unblock(move || {
+    unblock(move || {
         retry::until(within, "read the topics", || {
             let counts: Result<Vec<_>, _> =
                 names.iter().map(|name| partitions(admin.inner(), name, within)).collect();

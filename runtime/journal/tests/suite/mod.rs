@@ -1,7 +1,11 @@
 //! What every implementation of the ports must do, written once. An implementation brings a [`Backend`] and gets one test
 //! for each scenario by `scenarios!(backend)`.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use reipaz_journal::{
@@ -47,6 +51,7 @@ macro_rules! scenarios {
             an_abandoned_commit_leaves_no_gap,
             a_batch_that_names_an_unknown_partition_is_refused,
             a_reader_wakes_when_a_record_is_durable,
+            a_reader_at_the_end_is_told_so_when_the_owner_has_gone,
             a_reader_reads_in_bounded_pieces,
             a_reader_of_an_unknown_partition_finds_nothing,
             recovery_is_the_newest_checkpoint_and_the_records_after_it,
@@ -218,6 +223,27 @@ pub(crate) async fn a_reader_wakes_when_a_record_is_durable(mut backend: impl Ba
     let (end, found) = soon(waiter).await.unwrap();
     assert_eq!(end, Position(2));
     assert_eq!(found.into_iter().map(text_of).collect::<Vec<_>>(), numbered(1, &["a", "b"]));
+}
+
+pub(crate) async fn a_reader_at_the_end_is_told_so_when_the_owner_has_gone(mut backend: impl Backend) {
+    let host = backend.start().await;
+    let mut opened = open(&host, 0).await;
+    let mut reader = host.journal.reader(0);
+    opened.log.commit(records(["a"])).await.unwrap();
+    assert_eq!(soon(reader.read_after(Position::START, 1000)).await.unwrap().len(), 1);
+    // It waits long enough to have come to the end.
+    let waited = tokio::time::timeout(Duration::from_secs(1), reader.wait_beyond(Position(1))).await;
+    assert!(waited.is_err(), "there is nothing beyond");
+    opened.log.close().await.unwrap();
+    let asked = Instant::now();
+    for _ in 0..3 {
+        assert!(soon(reader.read_after(Position(1), 1000)).await.unwrap().is_empty());
+    }
+    assert!(asked.elapsed() < Duration::from_secs(3), "{:?}", asked.elapsed());
+    let mut next = open(&host, 0).await;
+    next.log.commit(records(["b"])).await.unwrap();
+    let found = soon(reader.read_after(Position(1), 1000)).await.unwrap();
+    assert_eq!(found.into_iter().map(text_of).collect::<Vec<_>>(), numbered(2, &["b"]));
 }
 
 pub(crate) async fn a_reader_reads_in_bounded_pieces(mut backend: impl Backend) {
