@@ -66,6 +66,34 @@ async fn a_task_of_any_producer_runs_and_its_result_comes_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_promised_run_that_cannot_start_is_a_failed_run() {
+    // Given tasks as the API of another host writes them, which has told somebody that the run is accepted.
+    let deployment = Deployment::new(2);
+    let host = Host::start(deployment.settings()).await;
+    host.client().must_publish(COUNT).await;
+    let producer = deployment.producer();
+    let cases = [("count", json!({"n": "four"}), "invalid_input"), ("lost", json!(1), "unknown_workflow")];
+    for (n, (workflow, input, _)) in cases.iter().enumerate() {
+        let run = format!("0198c5a4-0000-7000-8000-00000000000{n}");
+        let task = json!({"reipaz": 1, "workflow": workflow, "version": 1, "input": input, "run": run});
+        let headers = [("reipaz-origin", "api")];
+        deployment.write(&producer, Some(0), &headers, Some(task.to_string().as_bytes()));
+    }
+    deployment.flush(&producer);
+
+    // Then each is a run that has failed and says why, and cannot be retried.
+    results(&deployment, cases.len(), Duration::from_secs(60)).await;
+    for (n, (_, _, code)) in cases.iter().enumerate() {
+        let path = format!("/v1/runs/0198c5a4-0000-7000-8000-00000000000{n}");
+        let run = host.client().get(&path).await.expect(200).json();
+        assert_eq!((&run["status"], &run["error"]["code"]), (&json!("failed"), &json!(code)), "{run}");
+        let retried = host.client().post(&format!("{path}/retry"), &json!({})).await;
+        assert_eq!(retried.problem(409), "never-started");
+    }
+    assert!(deployment.read("tasks.rejected").await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_wrong_is_rejected_and_the_rest_completes() {
     // Given a producer of which a third is malformed, in many ways.
     const TASKS: usize = 3_000;

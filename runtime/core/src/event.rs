@@ -219,6 +219,10 @@ pub struct RunAccepted {
     #[n(9)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Timestamp>,
+    /// Why it cannot start, if it was accepted before anybody saw that. It has failed with this, for good.
+    #[n(10)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused: Option<RunError>,
 }
 
 /// See [`Fact::AttemptStarted`]. The event's `at` is where the attempt's clock starts.

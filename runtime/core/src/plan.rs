@@ -29,6 +29,14 @@ pub struct PinnedWorkflow {
     pub plugins: BTreeMap<String, PluginPin>,
 }
 
+impl PinnedWorkflow {
+    /// What stands for a workflow of which only the name is known: it has no step, and can only fail.
+    pub fn unknown(name: &str) -> Self {
+        let document = serde_json::json!({ "reipaz": 1, "name": name, "steps": {} });
+        Self { document, plugins: BTreeMap::new() }
+    }
+}
+
 /// What a `uses` means in one workflow version.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -495,6 +495,7 @@ fn refused(refusal: Refusal) -> FacadeError {
         Refusal::KeyReused(run) => FacadeError::KeyReused(run),
         Refusal::RunExists(run) => FacadeError::RunExists(run),
         Refusal::UnknownRun(run) => FacadeError::UnknownRun(run),
+        Refusal::NeverStarted(run) => FacadeError::NeverStarted(run),
         Refusal::UnknownStep(step) => FacadeError::UnknownStep(step),
         Refusal::WrongStatus(status) => FacadeError::Internal(format!("a run is {status} and nobody asked")),
         Refusal::TooManyRuns { limit } => FacadeError::Overloaded {

@@ -3,7 +3,13 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use rand::Rng;
-use reipaz_core::{ids::RunId, json::Json, partition::Submit};
+use reipaz_core::{
+    event::RunError,
+    ids::RunId,
+    json::Json,
+    partition::Submit,
+    plan::{PinnedWorkflow, Plan},
+};
 
 use crate::{api::limits, catalog::Catalog, facade::FacadeError};
 
@@ -54,19 +60,39 @@ impl Submission {
                 .map_err(|error| FacadeError::Internal(format!("an unchecked input: {error}")))?;
             version.plan.check_input(&value).map_err(FacadeError::Input)?;
         }
+        Ok(self.submit(&version.plan, &version.canonical, version.version))
+    }
+
+    /// What the partition is given when the run was promised and cannot start: a run that has failed. None: not even its
+    /// workflow can be named.
+    pub(crate) fn refused(&self, catalog: &Catalog, error: RunError) -> Option<Box<Submit>> {
+        let mut submit = match catalog.version(&self.workflow, self.version) {
+            Ok(version) => self.submit(&version.plan, &version.canonical, version.version),
+            Err(_) => {
+                let unknown = PinnedWorkflow::unknown(&self.workflow);
+                let plan = Arc::new(unknown.compile().ok()?);
+                self.submit(&plan, &unknown.canonical(), self.version.unwrap_or_default())
+            }
+        };
+        submit.refused = Some(error);
+        Some(submit)
+    }
+
+    fn submit(&self, plan: &Arc<Plan>, pinned: &Json, version: u32) -> Box<Submit> {
         let mut seed = [0; 32];
         rand::rng().fill_bytes(&mut seed);
-        Ok(Box::new(Submit {
+        Box::new(Submit {
             run: self.run(),
-            plan: Arc::clone(&version.plan),
-            pinned: Arc::clone(&version.canonical),
-            version: version.version,
+            plan: Arc::clone(plan),
+            pinned: Arc::clone(pinned),
+            version,
             input: Arc::clone(&self.input),
             idempotency_key: self.idempotency_key.clone(),
             metadata: self.metadata.clone(),
             trigger: self.trigger.clone(),
             seed,
-        }))
+            refused: None,
+        })
     }
 }
 

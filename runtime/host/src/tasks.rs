@@ -16,6 +16,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use bytes::Bytes;
 use minicbor::{Decode, Encode};
 use reipaz_core::{
+    event::RunError,
+    failure::ErrorClass,
     ids::RunId,
     json::{self, Json},
     partition::{Refusal, Run, RunStatus},
@@ -72,6 +74,12 @@ pub(crate) struct Rejection {
 impl Rejection {
     fn new(code: &'static str, message: impl Into<String>) -> Self {
         Self { code, message: message.into() }
+    }
+
+    /// The same as the error of a run that was promised.
+    pub(crate) fn as_error(&self) -> RunError {
+        let (code, message) = (Arc::from(self.code), Arc::from(self.message.as_str()));
+        RunError { class: ErrorClass::Permanent, code, message, step: None, attempt: None }
     }
 }
 
@@ -217,8 +225,13 @@ struct Origin<'a> {
     at: Timestamp,
 }
 
+/// Whether the API wrote it, which has told somebody that the run is accepted.
+pub(crate) fn is_promised(task: &Task) -> bool {
+    task.headers.iter().any(|(name, value)| name == ORIGIN && &value[..] == b"api")
+}
+
 fn trigger(task: &Task) -> Option<Json> {
-    if task.headers.iter().any(|(name, value)| name == ORIGIN && &value[..] == b"api") {
+    if is_promised(task) {
         return None;
     }
     let text = |bytes: &'_ Bytes| -> bool { bytes.len() <= limits::METADATA_BYTES };
@@ -300,6 +313,7 @@ pub(crate) fn rejection_by(refusal: &Refusal) -> Rejection {
         Refusal::RunExists(_) => "run_exists",
         Refusal::UnknownRun(_) => "unknown_run",
         Refusal::WrongStatus(_) => "wrong_status",
+        Refusal::NeverStarted(_) => "never_started",
         Refusal::UnknownStep(_) => "unknown_step",
         Refusal::TooManyRuns { .. } => "too_many_runs",
     };
@@ -385,7 +399,7 @@ struct Data<'a> {
     status: RunStatus,
     #[serde(with = "reipaz_core::json::optional_raw")]
     output: Option<Json>,
-    error: Option<&'a reipaz_core::event::RunError>,
+    error: Option<&'a RunError>,
     #[serde(skip_serializing_if = "Option::is_none")]
     idempotency_key: Option<&'a str>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]

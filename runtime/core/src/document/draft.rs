@@ -137,9 +137,6 @@ fn steps<'n>(at: &At<'n>, report: &mut Report<'_>) -> Vec<StepDraft<'n>> {
         wrong_type(at, "`steps`", expected, report);
         return Vec::new();
     };
-    if fields.is_empty() {
-        report.mistake(&at.place, code::BAD_VALUE, "a workflow has at least one step");
-    }
     if fields.len() > MAX_STEPS {
         let message = format!("a workflow has at most {MAX_STEPS} steps, not {}", fields.len());
         report.mistake(&at.place, code::TOO_MANY_STEPS, message);

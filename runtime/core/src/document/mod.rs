@@ -72,6 +72,12 @@ pub fn check(text: &str, plugins: &dyn Plugins) -> Result<Checked, Vec<Diagnosti
     };
     let draft = read(&root, &mut report);
     resolve(&draft, &mut report);
+    if let Some(steps) =
+        root.field("steps").filter(|steps| steps.value.kind == tree::Kind::Object(Vec::new()))
+    {
+        let place = Place { span: steps.key_span, pointer: "/steps".to_owned() };
+        report.mistake(&place, code::BAD_VALUE, "a workflow has at least one step");
+    }
     check_secrets(&draft, &mut report);
     if let Some((schema, place)) = &draft.input
         && let Err((pointer, message)) = schema::Schema::compile(schema)

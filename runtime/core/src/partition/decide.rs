@@ -113,9 +113,13 @@ impl<'p> Deciding<'p> {
             trigger: submit.trigger,
             seed: submit.seed,
             deadline: submit.plan.timeout.map(|timeout| self.at.plus(timeout)),
+            refused: submit.refused.clone(),
         };
         self.tell(run, Fact::RunAccepted(Arc::new(accepted)));
-        self.advance(run);
+        match submit.refused {
+            None => self.advance(run),
+            Some(error) => self.end(run, FinalStatus::Failed, None, Some(error)),
+        }
         Reply::Accepted { run, existing: false }
     }
 
@@ -292,6 +296,9 @@ impl<'p> Deciding<'p> {
         let Some(run) = self.partition.run(id) else { return Reply::Refused(Refusal::UnknownRun(id)) };
         if !matches!(run.status(), RunStatus::Failed | RunStatus::Cancelled) {
             return Reply::Refused(Refusal::WrongStatus(run.status()));
+        }
+        if run.accepted.refused.is_some() {
+            return Reply::Refused(Refusal::NeverStarted(id));
         }
         let failed = |index: &StepIndex| {
             let phase = &run.steps[*index].phase;

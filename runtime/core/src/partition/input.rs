@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    event::{AttemptResult, Event, LogLine, Progress, Usage},
+    event::{AttemptResult, Event, LogLine, Progress, RunError, Usage},
     ids::{AttemptId, Digest, RunId},
     json::Json,
     plan::{Plan, StepIndex},
@@ -58,6 +58,8 @@ pub struct Submit {
     pub trigger: Option<Json>,
     /// 32 random bytes.
     pub seed: [u8; 32],
+    /// Somebody was told that the run is accepted, but it cannot start: it fails at once, with this.
+    pub refused: Option<RunError>,
 }
 
 /// How an attempt ended.
@@ -271,6 +273,9 @@ pub enum Refusal {
     /// What was asked does not fit the run's status.
     #[error("the run is {0}")]
     WrongStatus(super::RunStatus),
+    /// It was refused when it was taken up: there is nothing to go on from.
+    #[error("the run never started: its task was refused; submit it again")]
+    NeverStarted(RunId),
     /// `retry` named a step that the workflow does not have.
     #[error("the workflow has no step {0:?}")]
     UnknownStep(Arc<str>),

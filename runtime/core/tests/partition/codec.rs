@@ -53,6 +53,7 @@ fn every_kind() -> Vec<Event> {
             trigger: (!bare).then(|| "{}".into()),
             seed: [200; 32],
             deadline: (!bare).then_some(BEGIN),
+            refused: None,
         }))
     };
     let error = RunError {

@@ -1,13 +1,14 @@
 //! How runs go: order, overlap, conditions, failure, output, cancel, pause, retry, timeout.
 
 use reipaz_core::{
-    event::SkipReason,
+    event::{RunError, SkipReason},
     failure::ErrorClass,
     ids::StepPath,
     partition::{
-        AttemptOutcome, AttemptReport, Effect, Input, Refusal, Reply, RunStatus, StepStatus, WaitingFor,
+        AttemptOutcome, AttemptReport, Effect, Input, Refusal, Reply, RunStatus, StepStatus, Submit,
+        WaitingFor,
     },
-    plan::Condition,
+    plan::{Condition, PinnedWorkflow},
 };
 
 use crate::{
@@ -360,4 +361,34 @@ fn a_pause_while_the_output_is_evaluated_lets_it_end() {
     owner.output_done(run, evaluate.seq, "1");
 
     assert_eq!(owner.status(run), RunStatus::Completed);
+}
+
+#[test]
+fn a_run_that_was_promised_and_cannot_start_fails_for_good() {
+    let plan = workflow("refused").step("a", &[]).build();
+    let mut owner = Owner::new();
+    let why = RunError {
+        class: ErrorClass::Permanent,
+        code: "invalid_input".into(),
+        message: "at \"/n\": a number is expected".into(),
+        step: None,
+        attempt: None,
+    };
+    let submit = Submit { refused: Some(why.clone()), ..submission(&plan, 1) };
+    let run = submit.run;
+
+    assert_eq!(owner.offer(submit), Reply::Accepted { run, existing: false });
+
+    assert_eq!(owner.status(run), RunStatus::Failed);
+    assert_eq!(owner.run(run).error(), Some(&why));
+    assert!(owner.effects.is_empty(), "nothing of it is executed");
+    assert_eq!(owner.give(Input::Retry(run, None)), Reply::Refused(Refusal::NeverStarted(run)));
+    assert_eq!(owner.offer(submission(&plan, 1)), Reply::Accepted { run, existing: true });
+}
+
+#[test]
+fn a_workflow_that_nobody_knows_is_a_plan_without_steps() {
+    let plan = PinnedWorkflow::unknown("orders").compile().unwrap();
+    assert_eq!((&*plan.name, plan.steps.len()), ("orders", 0));
+    assert!(PinnedWorkflow::unknown("Not A Name").compile().is_err());
 }

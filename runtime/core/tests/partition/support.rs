@@ -48,6 +48,7 @@ pub(crate) fn submission(plan: &Arc<Plan>, number: u128) -> Submit {
         metadata: Vec::new(),
         trigger: None,
         seed: [7; 32],
+        refused: None,
     }
 }
 

@@ -73,6 +73,8 @@ kinds! {
         "Send the body without a pause, or over a faster connection.";
     WRONG_STATUS = 409 "wrong-status" "The run's status does not allow it":
         "`status` holds where the run stands. Only failed and cancelled runs can be retried, only runs that are not over can be cancelled, paused or resumed.";
+    NEVER_STARTED = 409 "never-started" "The run never started":
+        "It was accepted before anybody saw that it cannot start; its `error` says why. Submit it again as a new run.";
     RUN_EXISTS = 409 "run-exists" "The chosen run id is taken":
         "Choose another id, or use an Idempotency-Key instead of an id.";
     PLUGIN_EXISTS = 409 "plugin-exists" "That plugin version is installed with other content":

@@ -39,6 +39,7 @@ impl From<FacadeError> for Problem {
                 // RunStatus is the core's; the member must be its JSON.
                 Self::new(&kinds::WRONG_STATUS, detail).with("run", run).with("status", status)
             }
+            FacadeError::NeverStarted(run) => Self::new(&kinds::NEVER_STARTED, detail).with("run", run),
             FacadeError::PluginRefused { code, hint, message } => {
                 Self::new(&kinds::PLUGIN_REFUSED, message).with("code", code).with("hint", hint)
             }

@@ -59,6 +59,9 @@ pub enum FacadeError {
         /// Where it stands.
         status: RunStatus,
     },
+    /// A retry of a run that was refused when it was taken up.
+    #[error("run {0} never started: its task was refused; submit it again")]
+    NeverStarted(RunId),
     /// The component is not one of ours, or breaks a limit.
     #[error("the component was refused: {message}")]
     PluginRefused {

@@ -20,6 +20,9 @@ use crate::{
 /// A workflow that is unknown is waited for until its task is so old: other hosts' publications arrive within a second.
 const WORKFLOW_ARRIVES_WITHIN: Duration = Duration::from_secs(2);
 
+/// The API has seen the workflow of its own tasks: this host is behind.
+const PROMISED_WORKFLOW_ARRIVES_WITHIN: Duration = Duration::from_secs(10);
+
 /// A task may be from so far in the future, by its producer's clock, and still be young.
 const CLOCKS_DIFFER_BY: Duration = Duration::from_secs(1);
 
@@ -154,15 +157,22 @@ impl Owner {
                 if self.core.live_runs() >= self.parts.config.max_live_runs {
                     return Ok(false);
                 }
-                match submission.prepare(&rules.catalog, rules.payload_bytes) {
-                    Ok(submit) => self.decide_and_reply(Input::Submit(submit)),
+                let promised = tasks::is_promised(task);
+                let submit = match submission.prepare(&rules.catalog, rules.payload_bytes) {
+                    Ok(submit) => submit,
                     Err(FacadeError::UnknownWorkflow { .. } | FacadeError::UnknownVersion { .. })
-                        if is_young(task) =>
+                        if is_young(task, promised) =>
                     {
                         return Ok(false);
                     }
-                    Err(error) => return Err(tasks::rejection_of(&error)),
-                }
+                    Err(error) => {
+                        let rejection = tasks::rejection_of(&error);
+                        let failed =
+                            promised.then(|| submission.refused(&rules.catalog, rejection.as_error()));
+                        failed.flatten().ok_or(rejection)?
+                    }
+                };
+                self.decide_and_reply(Input::Submit(submit))
             }
         };
         match reply {
@@ -173,8 +183,9 @@ impl Owner {
     }
 }
 
-fn is_young(task: &Task) -> bool {
+fn is_young(task: &Task, promised: bool) -> bool {
+    let within = if promised { PROMISED_WORKFLOW_ARRIVES_WITHIN } else { WORKFLOW_ARRIVES_WITHIN };
     let now = i64::try_from(clock::wall().as_millis()).unwrap_or(i64::MAX);
     let age = now.saturating_sub(task.at_ms);
-    (-(CLOCKS_DIFFER_BY.as_millis() as i64)..WORKFLOW_ARRIVES_WITHIN.as_millis() as i64).contains(&age)
+    (-(CLOCKS_DIFFER_BY.as_millis() as i64)..within.as_millis() as i64).contains(&age)
 }

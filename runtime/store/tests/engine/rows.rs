@@ -258,6 +258,7 @@ fn accepted() -> reipaz_core::event::RunAccepted {
         trigger: Some("{\"cron\":1}".into()),
         seed: [0; 32],
         deadline: None,
+        refused: None,
     }
 }
 

@@ -131,6 +131,7 @@ impl History {
             trigger: None,
             seed: [7; 32],
             deadline: Some(BEGIN.plus(Duration::from_secs(3600))),
+            refused: None,
         })))
     }
 

@@ -8,7 +8,8 @@ use std::{
 
 use reipaz_core::{
     codec,
-    event::{AttemptResult, Event, Progress},
+    event::{AttemptResult, Event, Progress, RunError},
+    failure::ErrorClass,
     failure::Failure,
     ids::{AttemptId, RunId},
     partition::{
@@ -223,6 +224,11 @@ impl World {
             Submit { idempotency_key: keyed.then(|| number.to_string().into()), ..submission(&plan, number) };
         if self.random.percent(10) {
             submit.input = "\"other\"".into();
+        }
+        if self.random.percent(3) {
+            let (code, message) = ("unknown_workflow".into(), "there is none".into());
+            let class = ErrorClass::Permanent;
+            submit.refused = Some(RunError { class, code, message, step: None, attempt: None });
         }
         let known = self.partition.run(run_id(number)).map(|run| run.seq());
         let decision = self.partition.handle(Input::Submit(Box::new(submit)), self.now);

@@ -32,6 +32,7 @@ async fn every_refusal_of_the_host_has_a_type_and_a_status() {
         (FacadeError::KeyReused(run()), 422, "key-reused"),
         (FacadeError::RunExists(run()), 409, "run-exists"),
         (FacadeError::WrongStatus { run: run(), status: RunStatus::Completed }, 409, "wrong-status"),
+        (FacadeError::NeverStarted(run()), 409, "never-started"),
         (FacadeError::PluginRefused { code: why(), message: why(), hint: None }, 422, "plugin-refused"),
         (FacadeError::PluginExists { name: why(), version: why() }, 409, "plugin-exists"),
         (FacadeError::Grant { grant: why(), message: why() }, 422, "invalid-grant"),
