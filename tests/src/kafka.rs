@@ -12,6 +12,7 @@ use rdkafka::{
     message::{Header, Headers, OwnedHeaders},
     producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer},
 };
+use reipaz_journal::KafkaConfig;
 use serde_json::Value;
 
 use crate::host::Settings;
@@ -32,8 +33,9 @@ pub struct Deployment {
 /// The ClickHouse engine as a process of its own, which several hosts use. Dropping it kills it.
 #[derive(Debug)]
 pub struct Engine {
-    child: std::process::Child,
-    _folder: tempfile::TempDir,
+    child: Option<std::process::Child>,
+    folder: tempfile::TempDir,
+    port: u16,
     /// Where it listens.
     pub url: String,
     /// What its clients say.
@@ -43,17 +45,34 @@ pub struct Engine {
 impl Engine {
     /// Starts one on an empty directory.
     pub fn start() -> Self {
-        use std::io::BufRead;
-        let library = std::env::var_os("REIPAZ_CHDB").expect("REIPAZ_CHDB names the library");
         let folder = tempfile::Builder::new().prefix("reipaz-engine-").tempdir().expect("a temporary folder");
         let password = format!("{:016x}", RandomState::new().hash_one(1));
+        let port = crate::host::free_address().port();
+        let url = format!("http://127.0.0.1:{port}");
+        let mut engine = Self { child: None, folder, port, url, password };
+        engine.start_again();
+        engine
+    }
+
+    /// SIGKILL: it is away.
+    pub fn kill(&mut self) {
+        let mut child = self.child.take().expect("it runs");
+        child.kill().expect("the engine can be killed");
+        child.wait().expect("the engine can be waited for");
+    }
+
+    /// Starts it on the data that it has.
+    pub fn start_again(&mut self) {
+        use std::io::BufRead;
+        let library = std::env::var_os("REIPAZ_CHDB").expect("REIPAZ_CHDB names the library");
         let mut child = std::process::Command::new(crate::host::binary())
             .arg("internal-clickhouse")
             .arg("--library")
             .arg(library)
             .arg("--dir")
-            .arg(folder.path())
-            .env("REIPAZ_CLICKHOUSE_TOKEN", &password)
+            .arg(self.folder.path())
+            .args(["--port", &self.port.to_string()])
+            .env("REIPAZ_CLICKHOUSE_TOKEN", &self.password)
             .stdin(std::process::Stdio::piped())
             .stdout(std::process::Stdio::piped())
             .stderr(std::process::Stdio::null())
@@ -63,14 +82,68 @@ impl Engine {
         let stdout = child.stdout.take().expect("a pipe");
         std::io::BufReader::new(stdout).read_line(&mut line).expect("the engine says where it listens");
         let said: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
-        let port = said["serving"]["port"].as_u64().unwrap_or_else(|| panic!("it does not serve: {line}"));
-        Self { child, _folder: folder, url: format!("http://127.0.0.1:{port}"), password }
+        assert_eq!(said["serving"]["port"], self.port, "it does not serve: {line}");
+        self.child = Some(child);
     }
 }
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        let _gone_already = self.child.kill();
+        if let Some(child) = &mut self.child {
+            let _gone_already = child.kill();
+            let _nothing_to_wait_for = child.wait();
+        }
+    }
+}
+
+/// A broker of the test's own, which may be made to crash. Dropping it ends it.
+#[derive(Debug)]
+pub struct Broker {
+    child: std::process::Child,
+    input: std::process::ChildStdin,
+    output: std::io::Lines<std::io::BufReader<std::process::ChildStdout>>,
+    /// `127.0.0.1:PORT`
+    pub address: String,
+}
+
+impl Broker {
+    /// Starts one. The repository's own command does it: `REIPAZ_XTASK`, or what was built beside the host.
+    pub fn start() -> Self {
+        use std::io::BufRead;
+        let program = std::env::var_os("REIPAZ_XTASK")
+            .map_or_else(|| crate::host::binary().with_file_name("xtask"), Into::into);
+        let mut child = std::process::Command::new(&program)
+            .arg("kafka")
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{}: {error}", program.display()));
+        let input = child.stdin.take().expect("a pipe");
+        let output = std::io::BufReader::new(child.stdout.take().expect("a pipe")).lines();
+        let mut broker = Self { child, input, output, address: String::new() };
+        let line = broker.line_with("REIPAZ_TEST_KAFKA=");
+        broker.address = line.rsplit_once('=').expect("an address").1.to_owned();
+        broker
+    }
+
+    /// SIGKILL, and a new start on its data; comes back when it answers.
+    pub fn crash_and_restart(&mut self) {
+        use std::io::Write;
+        self.input.write_all(b"\n").expect("it listens");
+        self.line_with("answers again");
+    }
+
+    fn line_with(&mut self, text: &str) -> String {
+        let lines = self.output.by_ref().map(|line| line.expect("a line"));
+        lines.into_iter().find(|line| line.contains(text)).expect("the broker starts")
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        // As Ctrl-C does: it has a broker to end.
+        let pid = rustix::process::Pid::from_child(&self.child);
+        let _gone_already = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
         let _nothing_to_wait_for = self.child.wait();
     }
 }
@@ -102,6 +175,11 @@ impl Deployment {
             "this test needs a Kafka broker: run `cargo xtask test`, or start one by `cargo xtask kafka` and set \
              REIPAZ_TEST_KAFKA to its address"
         );
+        Self::on(brokers, partitions)
+    }
+
+    /// The same on a broker of the test's own.
+    pub fn on(brokers: String, partitions: u32) -> Self {
         Self { brokers, prefix: format!("e2e-{:016x}.", RandomState::new().hash_one(0)), partitions }
     }
 
@@ -113,6 +191,12 @@ impl Deployment {
              session_timeout = \"{}s\"",
             SESSION.as_secs()
         ))
+    }
+
+    /// How its journal is reached.
+    pub fn journal(&self) -> KafkaConfig {
+        let Self { brokers, prefix, partitions } = self;
+        KafkaConfig { prefix: prefix.clone(), ..KafkaConfig::new(brokers, *partitions) }
     }
 
     /// A topic's full name.

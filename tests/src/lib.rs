@@ -2,7 +2,7 @@
 //! a local server that plays the outside world.
 //!
 //! The tests see the host as a user does: over HTTP, through its command line, and in ClickHouse. Only [`journal`] looks
-//! inside, and only into a stopped host's files, because one promise is about them. The binary is found through
+//! inside, into a stopped host's files or the topic, because some promises are about them. The binary is found through
 //! `REIPAZ_BIN` (`cargo xtask test` sets it), else in the target directory.
 //!
 //! Failures inside the harness panic with the reason: there is nothing that a test could do about them.
@@ -13,6 +13,7 @@ pub mod client;
 pub mod host;
 pub mod journal;
 pub mod kafka;
+pub mod load;
 pub mod scaffold;
 pub mod upstream;
 pub mod wait;

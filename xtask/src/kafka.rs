@@ -10,6 +10,7 @@ use std::{
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::mpsc::RecvTimeoutError,
     thread,
     time::{Duration, Instant},
 };
@@ -37,7 +38,8 @@ const SAY_EVERY: Duration = Duration::from_secs(10);
 /// Java's memory for one broker with some thousand small partitions.
 const HEAP: &str = "-Xmx512m";
 
-/// `cargo xtask kafka`: a broker in the foreground, until somebody ends it.
+/// `cargo xtask kafka`: a broker in the foreground, until somebody ends it. Each line of input kills it, as a crash would,
+/// and starts it again on its data.
 pub(crate) fn run() -> Result<()> {
     let mut broker = Broker::start()?;
     println!(
@@ -45,8 +47,20 @@ pub(crate) fn run() -> Result<()> {
         broker.address, broker.address
     );
     println!("Its data and log: {}. Ctrl-C ends it and removes them.", broker.folder.display());
-    let status = broker.child.wait()?;
-    bail!("the broker ended with {status}:\n{}", broker.log_tail())
+    println!("Enter kills it and starts it again on its data.");
+    let (lines, asked) = std::sync::mpsc::channel();
+    // Ends with the input, or with the process.
+    thread::spawn(move || std::io::stdin().lines().map_while(Result::ok).try_for_each(|_| lines.send(())));
+    loop {
+        if let Some(status) = broker.child.try_wait()? {
+            bail!("the broker ended with {status}:\n{}", broker.log_tail());
+        }
+        match asked.recv_timeout(LOOK_EVERY) {
+            Ok(()) => broker.crash_and_restart()?,
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => thread::sleep(LOOK_EVERY),
+        }
+    }
 }
 
 /// What tests are to use: an existing broker, or one that lives as long as this.
@@ -215,25 +229,24 @@ impl Broker {
         format.args(["kafka.tools.StorageTool", "format", "--standalone"]);
         format.args(["--cluster-id", &cluster_id(&folder), "--config"]).arg(folder.join("server.properties"));
         shell::run_quietly(&mut format).context("cannot prepare Kafka's data folder")?;
-        let log = folder.join("broker.log");
-        let mut child = java(&jars, &folder)
-            .args(["kafka.Kafka"])
-            .arg(folder.join("server.properties"))
-            .stdout(File::create(&log)?)
-            .stderr(File::options().append(true).open(&log)?)
-            .spawn()
-            .context("cannot start java")?;
-        let guard = match guard(&child, &folder) {
-            Ok(guard) => guard,
-            Err(error) => {
-                child.kill()?;
-                return Err(error);
-            }
-        };
+        let (child, guard) = serve(&jars, &folder)?;
         let mut started = Self { child, guard, folder, address: broker.to_string() };
         started.wait_until_ready()?;
         println!("  Kafka {VERSION} answers at {broker} after {}", shell::seconds(begin.elapsed()));
         Ok(started)
+    }
+
+    /// What a crash of the broker's process is to its clients.
+    fn crash_and_restart(&mut self) -> Result<()> {
+        self.guard.kill()?;
+        self.guard.wait()?;
+        self.child.kill()?;
+        self.child.wait()?;
+        let begin = Instant::now();
+        (self.child, self.guard) = serve(&ensure()?, &self.folder)?;
+        self.wait_until_ready()?;
+        println!("  Kafka {VERSION} answers again after {}", shell::seconds(begin.elapsed()));
+        Ok(())
     }
 
     /// One of Kafka's own tools, with this broker's address.
@@ -291,6 +304,26 @@ impl Drop for Broker {
             let _ = self.child.wait();
         }
         let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// Starts the broker's process and its guard.
+fn serve(jars: &Path, folder: &Path) -> Result<(Child, Child)> {
+    let log = folder.join("broker.log");
+    let mut child = java(jars, folder)
+        .args(["kafka.Kafka"])
+        .arg(folder.join("server.properties"))
+        .stdin(Stdio::null())
+        .stdout(File::create(&log)?)
+        .stderr(File::options().append(true).open(&log)?)
+        .spawn()
+        .context("cannot start java")?;
+    match guard(&child, folder) {
+        Ok(guard) => Ok((child, guard)),
+        Err(error) => {
+            child.kill()?;
+            Err(error)
+        }
     }
 }
 

@@ -27,7 +27,7 @@ const SELECTION: [&str; 3] = ["--workspace", "--features", "reipaz/fault_points"
 const END_TO_END: &str = "reipaz-tests";
 
 /// Tests of these programs measure time or fill the machine: their own tests run one at a time.
-const ALONE: [&str; 4] = ["latency", "crash", "engine", "scale_out"];
+const ALONE: [&str; 5] = ["latency", "crash", "engine", "scale_out", "scale_out_load"];
 
 /// How many tests run at a time elsewhere in the end-to-end crate: each has a host and a ClickHouse, mostly waiting.
 const END_TO_END_THREADS: &str = "3";
@@ -130,12 +130,14 @@ impl Tally {
         let mut all_passed = true;
         let libraries = shell::output(shell::command("rustc").args(["--print", "target-libdir"]))?;
         let libraries = libraries.trim();
+        let xtask = std::env::current_exe().context("this program has no path")?;
         for program in programs {
             let mut command = shell::command(&program.executable);
             command.current_dir(&program.folder);
             command
                 .env("REIPAZ_BIN", &needs.host)
                 .env("REIPAZ_CHDB", &needs.library)
+                .env("REIPAZ_XTASK", &xtask)
                 .envs(needs.kafka.iter().map(|address| (kafka::BROKER_VARIABLE, address)))
                 .env("CARGO_MANIFEST_DIR", &program.folder)
                 // The tests of a procedural macro are linked to the compiler's own libraries.

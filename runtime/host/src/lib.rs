@@ -13,6 +13,7 @@ pub mod config;
 pub mod facade;
 mod history;
 mod json_text;
+mod lag;
 mod metrics;
 mod owner;
 mod owners;

@@ -60,6 +60,8 @@ impl Metrics {
                     .set(flag(&owner.owned));
                 metrics::gauge!("reipaz_tasks_paused", "partition" => partition.clone())
                     .set(flag(&owner.paused));
+                metrics::gauge!("reipaz_tasks_lag", "partition" => partition.clone())
+                    .set(read(&owner.lag) as f64);
                 metrics::counter!("reipaz_tasks_total", "partition" => partition.clone())
                     .absolute(read(&owner.tasks));
                 metrics::counter!("reipaz_tasks_rejected_total", "partition" => partition)

@@ -123,6 +123,12 @@ impl Owners {
     }
 
     fn change(&mut self, change: Change<Command>) {
+        let (partition, kind) = match &change {
+            Change::Assigned { partition, .. } => (*partition, "assigned"),
+            Change::Revoked { partition, .. } => (*partition, "revoked"),
+        };
+        tracing::info!(partition, "the partition is {kind}");
+        metrics::counter!("reipaz_partition_changes_total", "change" => kind).increment(1);
         match change {
             Change::Assigned { partition, deliveries } => {
                 drop(self.start(partition, deliveries, Duration::ZERO));
@@ -162,6 +168,7 @@ impl Owners {
             Ok(()) => {}
             Err(error) if self.shared.peers.is_none() => return Err(error),
             Err(error) => {
+                metrics::counter!("reipaz_ownerships_lost_total").increment(1);
                 tracing::warn!(partition, %error, "the ownership has ended; what was not durable is dropped");
             }
         }

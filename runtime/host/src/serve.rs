@@ -20,6 +20,7 @@ use crate::{
     config::{ClickHouseMode, Config, ConfigError},
     facade::{Facade, FacadeError},
     history::History,
+    lag,
     metrics::Metrics,
     owner::{Command, OwnerError, OwnerStatus},
     owners::{Owners, Shared},
@@ -187,6 +188,14 @@ impl Host {
         if peers.is_none() {
             owners.take(config.partitions).await?;
         } else {
+            if let Some(scale) = &scale {
+                let watch = lag::watch(Arc::clone(&scale.tasks), statuses.clone());
+                let stop = stop_sink.clone();
+                sink.spawn(async move {
+                    stop.run_until_cancelled(watch).await;
+                    Ok(())
+                });
+            }
             let (catalog, engine) = (Arc::clone(&catalog), engine.clone());
             let stop = stop_sink.clone();
             sink.spawn(async move {

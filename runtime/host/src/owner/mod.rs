@@ -89,6 +89,10 @@ pub(crate) struct OwnerStatus {
     pub(crate) tasks: AtomicU64,
     /// Of those, rejected.
     pub(crate) rejected: AtomicU64,
+    /// The offset of the next task to be taken up.
+    pub(crate) taken_up: AtomicU64,
+    /// Tasks that wait in the topic, as of some seconds ago.
+    pub(crate) lag: AtomicU64,
     /// The disk is full: nothing new is accepted.
     pub(crate) no_space: AtomicBool,
     /// Runs that are not terminal.
@@ -214,6 +218,7 @@ impl Owner {
             }
         }
         core.set_position(end);
+        parts.status.taken_up.store(consumed.unwrap_or_default().tasks, Ordering::Relaxed);
         let clock = PartitionClock::new(core.last_time());
         let quiet = if clean_stop { Duration::ZERO } else { QUIET_AFTER_UNCLEAN_STOP };
         let mut owner = Self {
@@ -348,7 +353,9 @@ impl Owner {
     /// What came with this cursor has taken effect.
     fn consume(&mut self, cursor: Option<Cursor>) {
         if let Some(cursor) = cursor {
-            self.consumed.get_or_insert_default().advance(cursor);
+            let consumed = self.consumed.get_or_insert_default();
+            consumed.advance(cursor);
+            self.parts.status.taken_up.store(consumed.tasks, Ordering::Relaxed);
         }
     }
 

@@ -50,6 +50,8 @@ pub(crate) fn note(error: &KafkaError, reason: &str) {
         Some(RDKafkaErrorCode::AllBrokersDown) => {
             tracing::warn!(target: "librdkafka", %error, reason, "no broker answers");
         }
+        // Where a reader has come to the end, it is told so as an error.
+        Some(RDKafkaErrorCode::PartitionEOF) => tracing::trace!(target: "librdkafka", reason),
         _ => tracing::info!(target: "librdkafka", %error, reason, "an error that is tried again"),
     }
 }

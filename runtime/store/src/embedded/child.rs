@@ -98,7 +98,7 @@ fn prepare(
     stdin: File,
 ) -> Result<(Server, std::net::TcpListener), Ready> {
     let failed = |what: &str, error: &dyn std::fmt::Display| Ready::Failed(format!("{what}: {error}"));
-    let Arguments { library, dir } = Arguments::read(arguments).map_err(Ready::Failed)?;
+    let Arguments { library, dir, port } = Arguments::read(arguments).map_err(Ready::Failed)?;
     let token = std::env::var(TOKEN_VARIABLE).ok().filter(|token| !token.is_empty());
     let token = token.ok_or_else(|| Ready::Failed(format!("{TOKEN_VARIABLE} is not set")))?;
     #[cfg(target_os = "linux")]
@@ -111,7 +111,7 @@ fn prepare(
         .map_err(|error| Ready::BadLibrary(format!("{}: {error}", library.display())))?;
     std::env::set_current_dir(&dir).map_err(|error| failed("cannot enter the data directory", &error))?;
     let listener =
-        std::net::TcpListener::bind(("127.0.0.1", 0)).map_err(|error| failed("cannot listen", &error))?;
+        std::net::TcpListener::bind(("127.0.0.1", port)).map_err(|error| failed("cannot listen", &error))?;
     listener.set_nonblocking(true).map_err(|error| failed("cannot listen", &error))?;
     confine(&dir, &library).map_err(|error| failed("cannot confine the engine", &error))?;
     // No thread before this line, or it would not be confined.
@@ -127,22 +127,29 @@ fn prepare(
 struct Arguments {
     library: PathBuf,
     dir: PathBuf,
+    /// Any free one when absent.
+    port: u16,
 }
 
 impl Arguments {
     fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, String> {
-        let (mut library, mut dir) = (None, None);
+        let (mut library, mut dir, mut port) = (None, None, 0);
         let mut arguments = arguments.into_iter();
         while let Some(argument) = arguments.next() {
             match argument.to_str() {
                 Some("--library") => library = arguments.next(),
                 Some("--dir") => dir = arguments.next(),
+                Some("--port") => {
+                    let text = arguments.next().unwrap_or_default();
+                    let number = text.to_str().and_then(|text| text.parse().ok());
+                    port = number.ok_or_else(|| format!("--port {}: not a port", text.display()))?;
+                }
                 _ => return Err(format!("unknown argument {}", argument.display())),
             }
         }
         match (library, dir) {
-            (Some(library), Some(dir)) => Ok(Self { library: library.into(), dir: dir.into() }),
-            _ => Err("expected --library FILE --dir DIR".to_owned()),
+            (Some(library), Some(dir)) => Ok(Self { library: library.into(), dir: dir.into(), port }),
+            _ => Err("expected --library FILE --dir DIR [--port PORT]".to_owned()),
         }
     }
 }
