@@ -21,7 +21,6 @@ use crate::{
     journal::{self, Recorded},
     kafka::Deployment,
     upstream::Upstream,
-    wait,
 };
 
 /// Between two submissions.
@@ -144,19 +143,25 @@ pub async fn judge(
 ) -> Judgement {
     // Every accepted run is told of, once, as completed.
     let began = Instant::now();
-    let results = wait::until("all results", within, || async {
+    let mut results = deployment.read("results").await;
+    while results.len() < keys.len() {
+        if began.elapsed() > within {
+            let told: BTreeSet<String> = results.iter().map(|result| key_of(&result.json())).collect();
+            let missing: Vec<&String> = keys.difference(&told).collect();
+            for host in hosts {
+                println!("{}", standing(host).await);
+            }
+            panic!("after {within:?} there is no result of {}: {missing:?}", missing.len());
+        }
         tokio::time::sleep(Duration::from_millis(300)).await;
-        let results = deployment.read("results").await;
-        (results.len() >= keys.len()).then_some(results)
-    })
-    .await;
+        results = deployment.read("results").await;
+    }
     let took = began.elapsed();
     let mut runs = BTreeMap::new();
     for result in &results {
         let event = result.json();
         assert_eq!(event["type"], "reipaz.run.completed", "{event}");
-        let key = event["data"]["idempotency_key"].as_str().expect("a key").to_owned();
-        let earlier = runs.insert(key, result.key.clone());
+        let earlier = runs.insert(key_of(&event), result.key.clone());
         assert_eq!(earlier, None, "told twice: {event}");
     }
     assert_eq!(runs.keys().cloned().collect::<BTreeSet<_>>(), *keys, "accepted, and told of");
@@ -211,6 +216,24 @@ pub async fn judge(
     }
     assert_eq!(calls.len(), told.len(), "each run called");
     Judgement { took, repeated: calls.values().map(|times| times - 1).sum() }
+}
+
+fn key_of(event: &Value) -> String {
+    event["data"]["idempotency_key"].as_str().expect("a key").to_owned()
+}
+
+/// What a host says of its partitions and of runs that are not over.
+async fn standing(host: &Host) -> String {
+    let metrics = host.client().get("/metrics").await.text();
+    let told = ["reipaz_partition_owned", "reipaz_tasks_lag", "reipaz_tasks_paused", "reipaz_runs_live"];
+    let mut lines: Vec<String> = metrics
+        .lines()
+        .filter(|line| told.iter().any(|name| line.starts_with(name)))
+        .map(Into::into)
+        .collect();
+    let runs = host.client().get("/v1/runs?limit=100&status=running").await.text();
+    lines.push(runs.chars().take(2_000).collect());
+    lines.join("\n")
 }
 
 fn row(row: &Value) -> (u64, u64, String, u64) {

@@ -20,7 +20,7 @@ const PARTITIONS: u32 = 6;
 /// Load before something breaks, and after.
 const AROUND: Duration = Duration::from_secs(3);
 /// From the end of the load to the last result: what waits for its retry, and a session that must end first.
-const WITHIN: Duration = Duration::from_secs(60);
+const WITHIN: Duration = Duration::from_secs(40);
 
 /// A broker, a ClickHouse and an outside world, for as many hosts as a test wants.
 struct World {

@@ -64,6 +64,9 @@ struct Running {
     stop: watch::Sender<Option<Duration>>,
     /// Who waits for the journal to be closed.
     released: Option<oneshot::Sender<()>>,
+    /// The partition was assigned again while its last owner is still ending: the next one waits for that, or both would
+    /// fence one another.
+    next: Option<Box<dyn Deliveries<Command>>>,
 }
 
 struct Ended {
@@ -113,7 +116,8 @@ impl Owners {
                 Some(ended) = self.ended.join_next() => self.ended(ended)?,
             }
         }
-        for running in self.running.values() {
+        for running in self.running.values_mut() {
+            running.next = None;
             running.stop.send_replace(Some(self.shared.drain_timeout));
         }
         while let Some(ended) = self.ended.join_next().await {
@@ -130,12 +134,17 @@ impl Owners {
         tracing::info!(partition, "the partition is {kind}");
         metrics::counter!("reipaz_partition_changes_total", "change" => kind).increment(1);
         match change {
-            Change::Assigned { partition, deliveries } => {
-                drop(self.start(partition, deliveries, Duration::ZERO));
-            }
+            Change::Assigned { partition, deliveries } => match self.running.get_mut(&partition) {
+                None => drop(self.start(partition, deliveries, Duration::ZERO)),
+                Some(running) => {
+                    running.stop.send_replace(Some(Duration::ZERO));
+                    running.next = Some(deliveries);
+                }
+            },
             Change::Revoked { partition, released } => match self.running.get_mut(&partition) {
                 Some(running) => {
                     running.released = Some(released);
+                    running.next = None;
                     running.stop.send_replace(Some(HAND_OVER_WITHIN.min(self.shared.drain_timeout)));
                 }
                 None => drop(released),
@@ -151,7 +160,7 @@ impl Owners {
         after: Duration,
     ) -> impl Future<Output = Result<(), oneshot::error::RecvError>> + use<> {
         let (stop, stopped) = watch::channel(None);
-        self.running.insert(partition, Running { stop, released: None });
+        self.running.insert(partition, Running { stop, released: None, next: None });
         let (ready, recovered) = oneshot::channel();
         self.ended.spawn(own(Arc::clone(&self.shared), partition, deliveries, stopped, ready, after));
         recovered
@@ -172,10 +181,15 @@ impl Owners {
                 tracing::warn!(partition, %error, "the ownership has ended; what was not durable is dropped");
             }
         }
-        match running {
-            Some(Running { released: Some(released), .. }) => drop(released.send(())),
-            Some(_) if !stopping => drop(self.start(partition, deliveries, TRY_AGAIN_AFTER)),
-            _ => {}
+        let Some(Running { released, next, .. }) = running else { return Ok(()) };
+        if let Some(released) = released {
+            // Nobody may wait for it any more.
+            let _ = released.send(());
+        }
+        match next {
+            Some(next) => drop(self.start(partition, next, Duration::ZERO)),
+            None if !stopping => drop(self.start(partition, deliveries, TRY_AGAIN_AFTER)),
+            None => {}
         }
         Ok(())
     }

@@ -20,7 +20,7 @@ use rdkafka::{
 };
 use tokio::sync::watch;
 
-use super::{Client, Retired, Sender, context::Logged, failed};
+use super::{Client, Retired, Sender, context::Logged, failed, is_passing};
 use crate::{catalog::Catalog, embedded::CATALOG_KEY_BYTES_LIMIT, error::JournalError};
 
 /// After an error, before the topic is read on.
@@ -107,6 +107,7 @@ async fn follow(consumer: Retired<StreamConsumer<Logged>>, shared: Arc<Shared>) 
             Err(KafkaError::PartitionEOF(_)) => {
                 shared.applied.send_replace(Some(next));
             }
+            Err(error) if is_passing(&error) => tokio::time::sleep(PAUSE).await,
             Err(error) => {
                 tracing::warn!(%error, "cannot follow the catalogue; trying again");
                 tokio::time::sleep(PAUSE).await;

@@ -1,6 +1,10 @@
 //! What librdkafka tells besides answers: log lines and errors that it deals with by itself, as `tracing` events.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
 
 use rdkafka::{
     ClientContext,
@@ -27,18 +31,41 @@ impl ClientContext for Logged {
 
 impl ConsumerContext for Logged {}
 
+/// The same thing, told by each of a host's clients many times a second while a broker is away, is said once in so long.
+const SAY_EVERY: Duration = Duration::from_secs(5);
+
+/// When something was said last, and how often it was left out since.
+static SAID: Mutex<BTreeMap<String, (Instant, u64)>> = Mutex::new(BTreeMap::new());
+
+/// How often it was left out before now; none: it is left out.
+fn may_say(what: &str) -> Option<u64> {
+    let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
+    match said.get_mut(what) {
+        Some((at, left_out)) if at.elapsed() < SAY_EVERY => {
+            *left_out += 1;
+            None
+        }
+        // There are some dozens of facilities and errors.
+        _ => Some(said.insert(what.to_owned(), (Instant::now(), 0)).map_or(0, |(_, left_out)| left_out)),
+    }
+}
+
 /// One of librdkafka's log lines.
 pub(crate) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
+    let Some(left_out) = may_say(facility) else {
+        tracing::debug!(target: "librdkafka", facility, "{message}");
+        return;
+    };
     match level {
         RDKafkaLogLevel::Emerg
         | RDKafkaLogLevel::Alert
         | RDKafkaLogLevel::Critical
         | RDKafkaLogLevel::Error => {
-            tracing::error!(target: "librdkafka", facility, "{message}");
+            tracing::error!(target: "librdkafka", facility, left_out, "{message}");
         }
-        RDKafkaLogLevel::Warning => tracing::warn!(target: "librdkafka", facility, "{message}"),
+        RDKafkaLogLevel::Warning => tracing::warn!(target: "librdkafka", facility, left_out, "{message}"),
         RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => {
-            tracing::info!(target: "librdkafka", facility, "{message}");
+            tracing::info!(target: "librdkafka", facility, left_out, "{message}");
         }
         RDKafkaLogLevel::Debug => tracing::debug!(target: "librdkafka", facility, "{message}"),
     }
@@ -46,13 +73,19 @@ pub(crate) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
 
 /// An error that concerns the client as a whole: a broker is away, and is tried again.
 pub(crate) fn note(error: &KafkaError, reason: &str) {
-    match error.rdkafka_error_code() {
-        Some(RDKafkaErrorCode::AllBrokersDown) => {
-            tracing::warn!(target: "librdkafka", %error, reason, "no broker answers");
+    let code = error.rdkafka_error_code();
+    // Where a reader has come to the end, it is told so as an error.
+    if code == Some(RDKafkaErrorCode::PartitionEOF) {
+        return;
+    }
+    match may_say(&format!("{code:?}")) {
+        None => tracing::debug!(target: "librdkafka", %error, reason, "tried again"),
+        Some(left_out) if code == Some(RDKafkaErrorCode::AllBrokersDown) => {
+            tracing::warn!(target: "librdkafka", %error, reason, left_out, "no broker answers; trying again");
         }
-        // Where a reader has come to the end, it is told so as an error.
-        Some(RDKafkaErrorCode::PartitionEOF) => tracing::trace!(target: "librdkafka", reason),
-        _ => tracing::info!(target: "librdkafka", %error, reason, "an error that is tried again"),
+        Some(left_out) => {
+            tracing::info!(target: "librdkafka", %error, reason, left_out, "an error that is tried again");
+        }
     }
 }
 

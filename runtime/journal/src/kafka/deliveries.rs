@@ -16,7 +16,7 @@ use rdkafka::{
     message::{BorrowedMessage, Headers, Message},
 };
 
-use super::{Client, Retired, Running, context::Logged};
+use super::{Client, Retired, Running, context::Logged, is_passing};
 use crate::{
     commands::{Waiting, command},
     intake::{Arrived, Deliveries, Delivery, Source, Task},
@@ -115,6 +115,7 @@ impl<T> Arrivals<T> {
                     self.broken(&error);
                     Came::Broken
                 }
+                _ if is_passing(&error) => Came::Nothing,
                 _ => {
                     tracing::warn!(partition = self.partition, %error, "trying again to read tasks and messages");
                     Came::Nothing

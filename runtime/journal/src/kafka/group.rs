@@ -26,7 +26,7 @@ use rdkafka::{
 };
 use tokio::sync::{Notify, oneshot};
 
-use super::{Client, Running, context, deliveries::Arrivals, failed};
+use super::{Client, Running, context, deliveries::Arrivals, failed, is_passing};
 use crate::{
     commands::Commands,
     error::JournalError,
@@ -208,7 +208,9 @@ fn keep(client: &Client, consumer: &BaseConsumer<Member>, shared: &Shared) {
     let mut told = BTreeMap::new();
     let mut telling = Instant::now();
     while !shared.is_closing() {
-        if let Some(Err(error)) = consumer.poll(POLL) {
+        if let Some(Err(error)) = consumer.poll(POLL)
+            && !is_passing(&error)
+        {
             tracing::warn!(%error, "the group's member goes on after an error");
         }
         if telling.elapsed() > OFFSETS_EVERY {
