@@ -241,7 +241,7 @@ fn row(row: &Value) -> (u64, u64, String, u64) {
     (number(&row["partition"]), number(&row["version"]), run, number(&row["seq"]))
 }
 
-/// ClickHouse writes 64 bits as text.
-fn number(value: &Value) -> u64 {
+/// A number of ClickHouse, which may write 64 bits as text.
+pub fn number(value: &Value) -> u64 {
     value.as_u64().or_else(|| value.as_str()?.parse().ok()).unwrap_or_else(|| panic!("no number: {value}"))
 }

@@ -9,7 +9,7 @@ use std::{
 use reipaz_tests::{
     host::Host,
     kafka::{Broker, Deployment, Engine, SESSION},
-    load::{Load, judge},
+    load::{Load, judge, number},
     upstream::{Call, Upstream},
     wait,
     workflows::{CALL, COUNT},
@@ -202,7 +202,7 @@ async fn a_backlog_is_worked_off() {
     let told: BTreeSet<&str> = results.iter().map(|result| result.key.as_str()).collect();
     assert_eq!((results.len(), told.len()), (tasks, tasks));
     let query = "SELECT count() AS runs FROM runs FINAL WHERE status = 'completed'";
-    let stored = |rows: &[serde_json::Value]| rows.iter().any(|row| row["runs"] == tasks.to_string());
+    let stored = |rows: &[serde_json::Value]| rows.iter().any(|row| number(&row["runs"]) == tasks as u64);
     hosts[0].sql_until(query, Duration::from_secs(120), stored).await;
     println!("with their rows {:?}", began.elapsed());
 }
