@@ -104,23 +104,59 @@ pub struct Broker {
     output: std::io::Lines<std::io::BufReader<std::process::ChildStdout>>,
     /// `127.0.0.1:PORT`
     pub address: String,
+    /// Its listener with TLS and SASL, if it has one.
+    pub secured: Option<Secured>,
+}
+
+/// How a broker's secured listener is reached.
+#[derive(Debug)]
+pub struct Secured {
+    /// `127.0.0.1:PORT`
+    pub address: String,
+    /// Whom it knows.
+    pub user: String,
+    /// By what.
+    pub password: String,
+    /// The file with its authority's certificate.
+    pub authority: String,
 }
 
 impl Broker {
     /// Starts one. The repository's own command does it: `REIPAZ_XTASK`, or what was built beside the host.
     pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// With [`Broker::secured`].
+    pub fn start_secured() -> Self {
+        let mut broker = Self::start_with(&["--secured"]);
+        let line = broker.line_with("With TLS and SASL");
+        let said = |from: &str, to: &str| {
+            let rest = line.split_once(from).expect("it says so").1;
+            rest.split_once(to).expect("it says so").0.to_owned()
+        };
+        let (user, password) = (said("user ", ","), said("password ", ","));
+        let authority = said("authority ", ")");
+        let address = broker.line_with("REIPAZ_TEST_KAFKA_SECURED=");
+        let address = address.rsplit_once('=').expect("an address").1.to_owned();
+        broker.secured = Some(Secured { address, user, password, authority });
+        broker
+    }
+
+    fn start_with(arguments: &[&str]) -> Self {
         use std::io::BufRead;
         let program = std::env::var_os("REIPAZ_XTASK")
             .map_or_else(|| crate::host::binary().with_file_name("xtask"), Into::into);
         let mut child = std::process::Command::new(&program)
             .arg("kafka")
+            .args(arguments)
             .stdin(std::process::Stdio::piped())
             .stdout(std::process::Stdio::piped())
             .spawn()
             .unwrap_or_else(|error| panic!("{}: {error}", program.display()));
         let input = child.stdin.take().expect("a pipe");
         let output = std::io::BufReader::new(child.stdout.take().expect("a pipe")).lines();
-        let mut broker = Self { child, input, output, address: String::new() };
+        let mut broker = Self { child, input, output, address: String::new(), secured: None };
         let line = broker.line_with("REIPAZ_TEST_KAFKA=");
         broker.address = line.rsplit_once('=').expect("an address").1.to_owned();
         broker

@@ -8,8 +8,8 @@ use std::{
 use futures_util::{StreamExt, stream};
 use reipaz_tests::{
     client::is_terminal,
-    host::Host,
-    kafka::{Deployment, Engine, SESSION, Written},
+    host::{Host, Settings},
+    kafka::{Broker, Deployment, Engine, SESSION, Secured, Written},
     upstream::{Call, Upstream},
     wait,
     workflows::{CALL, COUNT},
@@ -366,6 +366,47 @@ async fn rows_of_all_hosts_stand_in_one_clickhouse() {
     assert!(ends.values().all(|times| times.trim_matches('"') == "1"), "{ends:?}");
     let runs = hosts[0].sql("SELECT run FROM runs WHERE status = 'completed'").await;
     assert_eq!(runs.len(), accepted.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secured_broker_lets_in_whom_it_knows() {
+    let broker = Broker::start_secured();
+    let Secured { address, user, password, authority } = broker.secured.as_ref().expect("it is secured");
+    let config = |mechanism: &str, authority: &str| {
+        format!(
+            "partitions = 2\n[kafka]\nbrokers = \"{address}\"\nprefix = \"{mechanism}.\"\n\
+             [kafka.tls]\nca_file = \"{authority}\"\n\
+             [kafka.sasl]\nmechanism = \"{mechanism}\"\nusername = \"{user}\"\n"
+        )
+    };
+    let settings = |mechanism: &str, password: &str, authority: &str| {
+        Settings::new().with_config(&config(mechanism, authority)).with_env("REIPAZ_KAFKA_PASSWORD", password)
+    };
+
+    // Whoever has the password runs workflows, by each mechanism.
+    for mechanism in ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] {
+        let host = Host::start(settings(mechanism, password, authority)).await;
+        host.client().must_publish(COUNT).await;
+        let run = host.client().run("count", &json!({"n": 1})).await;
+        assert_eq!(run["output"], 4, "{mechanism}: {run}");
+    }
+
+    // Whoever has not, and whoever does not trust the broker, is told so, and soon.
+    let stranger = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(stranger.path(), "no certificate").expect("a file");
+    let strangers = stranger.path().display().to_string();
+    for (password, authority, said) in
+        [("wrong", authority, "authentication"), (password.as_str(), &strangers, "certificate")]
+    {
+        let mut host = Host::prepare(settings("SCRAM-SHA-512", password, authority));
+        host.spawn();
+        let status = host.ended(Duration::from_secs(60)).await;
+        let log = host.log();
+        assert!(!status.success(), "{log}");
+        let last = log.lines().rev().find(|line| line.contains("error")).unwrap_or_default().to_lowercase();
+        println!("{last}");
+        assert!(last.contains(said), "{said}: {log}");
+    }
 }
 
 /// Answers after 0.2 to 2 s.

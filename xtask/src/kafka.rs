@@ -18,7 +18,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use sha2::{Digest as _, Sha256};
 
-use crate::{chdb, shell};
+use crate::{chdb, secured, shell};
 
 /// Kafka's version, and that of the logging that it is made for.
 const VERSION: &str = "4.1.0";
@@ -39,13 +39,27 @@ const SAY_EVERY: Duration = Duration::from_secs(10);
 const HEAP: &str = "-Xmx512m";
 
 /// `cargo xtask kafka`: a broker in the foreground, until somebody ends it. Each line of input kills it, as a crash would,
-/// and starts it again on its data.
-pub(crate) fn run() -> Result<()> {
-    let mut broker = Broker::start()?;
+/// and starts it again on its data. With `--secured` it has a second listener, with TLS and SASL.
+pub(crate) fn run(arguments: &[String]) -> Result<()> {
+    let is_secured = match arguments {
+        [] => false,
+        [one] if one == "--secured" => true,
+        _ => bail!("`cargo xtask kafka` takes --secured, and nothing else"),
+    };
+    let mut broker = Broker::start_with(is_secured)?;
     println!(
         "Kafka {VERSION} answers at {}. For tests: {BROKER_VARIABLE}={}",
         broker.address, broker.address
     );
+    if let Some(address) = &broker.secured {
+        let (user, password) = (secured::USER, secured::PASSWORD);
+        let certificate = broker.folder.join(secured::CERTIFICATE);
+        println!(
+            "With TLS and SASL (user {user}, password {password}, authority {}):",
+            certificate.display()
+        );
+        println!("REIPAZ_TEST_KAFKA_SECURED={address}");
+    }
     println!("Its data and log: {}. Ctrl-C ends it and removes them.", broker.folder.display());
     println!("Enter kills it and starts it again on its data.");
     let (lines, asked) = std::sync::mpsc::channel();
@@ -210,11 +224,17 @@ pub(crate) struct Broker {
     folder: PathBuf,
     /// Where it listens, `127.0.0.1:PORT`.
     pub(crate) address: String,
+    /// The same with TLS and SASL.
+    secured: Option<String>,
 }
 
 impl Broker {
     /// Starts a broker and waits until it answers.
     pub(crate) fn start() -> Result<Self> {
+        Self::start_with(false)
+    }
+
+    fn start_with(is_secured: bool) -> Result<Self> {
         let jars = ensure()?;
         let folder = std::env::temp_dir().join(format!("reipaz-kafka-{}", std::process::id()));
         if folder.exists() {
@@ -222,15 +242,23 @@ impl Broker {
         }
         fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
         let begin = Instant::now();
-        let (broker, controller) = free_addresses()?;
-        fs::write(folder.join("server.properties"), properties(&folder, broker, controller))?;
+        let [broker, controller, third] = free_addresses()?;
+        let secured = is_secured.then_some(third);
+        if is_secured {
+            secured::make_certificate(&folder)?;
+        }
+        fs::write(folder.join("server.properties"), properties(&folder, broker, controller, secured))?;
         fs::write(folder.join("log4j2.properties"), LOGGING)?;
         let mut format = java(&jars, &folder);
         format.args(["kafka.tools.StorageTool", "format", "--standalone"]);
         format.args(["--cluster-id", &cluster_id(&folder), "--config"]).arg(folder.join("server.properties"));
+        if is_secured {
+            format.args(secured::format_arguments());
+        }
         shell::run_quietly(&mut format).context("cannot prepare Kafka's data folder")?;
         let (child, guard) = serve(&jars, &folder)?;
-        let mut started = Self { child, guard, folder, address: broker.to_string() };
+        let (address, secured) = (broker.to_string(), secured.map(|address| address.to_string()));
+        let mut started = Self { child, guard, folder, address, secured };
         started.wait_until_ready()?;
         println!("  Kafka {VERSION} answers at {broker} after {}", shell::seconds(begin.elapsed()));
         Ok(started)
@@ -344,15 +372,22 @@ fn java(jars: &Path, folder: &Path) -> Command {
 }
 
 /// One process is broker and controller; whatever has replicas has one.
-fn properties(folder: &Path, broker: SocketAddr, controller: SocketAddr) -> String {
+fn properties(
+    folder: &Path,
+    broker: SocketAddr,
+    controller: SocketAddr,
+    secured: Option<SocketAddr>,
+) -> String {
+    let more = secured.map(|address| format!(",SECURED://{address}")).unwrap_or_default();
+    let settings = secured.map(|_| secured::properties(folder)).unwrap_or_default();
     format!(
         "process.roles=broker,controller
 node.id=1
 controller.quorum.bootstrap.servers={controller}
-listeners=PLAINTEXT://{broker},CONTROLLER://{controller}
-advertised.listeners=PLAINTEXT://{broker}
+listeners=PLAINTEXT://{broker},CONTROLLER://{controller}{more}
+advertised.listeners=PLAINTEXT://{broker}{more}
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,SECURED:SASL_SSL,CONTROLLER:PLAINTEXT
 log.dirs={}
 auto.create.topics.enable=false
 default.replication.factor=1
@@ -367,7 +402,7 @@ group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=1000
 log.segment.bytes=67108864
 log.index.size.max.bytes=262144
-",
+{settings}",
         folder.join("data").display()
     )
 }
@@ -390,11 +425,11 @@ fn cluster_id(folder: &Path) -> String {
     ['R'].into_iter().chain(digits).chain(['A']).collect()
 }
 
-/// Two addresses on loopback that nobody listened on a moment ago.
-fn free_addresses() -> Result<(SocketAddr, SocketAddr)> {
+/// Addresses on loopback that nobody listened on a moment ago.
+fn free_addresses() -> Result<[SocketAddr; 3]> {
     let listen = || TcpListener::bind(("127.0.0.1", 0)).context("cannot open a port on 127.0.0.1");
-    let (one, two) = (listen()?, listen()?);
-    Ok((one.local_addr()?, two.local_addr()?))
+    let (one, two, three) = (listen()?, listen()?, listen()?);
+    Ok([one.local_addr()?, two.local_addr()?, three.local_addr()?])
 }
 
 /// The last lines of a text file.

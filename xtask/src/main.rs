@@ -14,6 +14,7 @@ mod fetch;
 mod files;
 mod host;
 mod kafka;
+mod secured;
 mod setup;
 mod shell;
 mod test;
@@ -29,6 +30,7 @@ Commands:
             --kafka        the same on a real Kafka, with two hosts
   test    Formatting, lints, documentation, every test of the workspace, end to end with the real binary
   kafka   Run one Apache Kafka broker in the foreground, for tests and for trying things out
+            --secured      with a second listener that takes TLS and SASL only
   bench   Measure the release host over HTTP and print the README's table
             --seconds N    measured time of each row (default 15)
             --data-dir DIR where the journal lies, to choose the disk (default: target/bench)
@@ -51,7 +53,7 @@ fn main() -> ExitCode {
         "demo" => nothing_else(rest).and_then(|()| demo::run()),
         "test" => nothing_else(rest).and_then(|()| test::run()),
         "bench" => bench::run(rest),
-        "kafka" => nothing_else(rest).and_then(|()| kafka::run()),
+        "kafka" => kafka::run(rest),
         "help" | "--help" | "-h" => {
             print!("{HELP}");
             return ExitCode::SUCCESS;

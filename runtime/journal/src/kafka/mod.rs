@@ -60,6 +60,7 @@ mod config;
 mod context;
 mod deliveries;
 mod frame;
+mod greet;
 mod group;
 mod owner;
 mod partition;
@@ -99,6 +100,7 @@ use crate::{
     error::JournalError,
     intake::{Assignments, Deliveries, Ends, Intake, Tasks},
     ports::{Journal, Position},
+    unblock::unblock,
 };
 
 /// A journal on Kafka with its intake, tasks and catalogue.
@@ -191,6 +193,8 @@ impl Kafka {
         config.check()?;
         let client = Client::new(config);
         let config = &client.config;
+        let greeting = Arc::clone(config);
+        unblock(move || greet::greet(&greeting)).await?;
         let admin: AdminClient<Logged> =
             config.admin().create_with_context(Logged).map_err(failed("make a client"))?;
         let admin = Arc::new(Retired::new(admin));
