@@ -96,7 +96,7 @@ async fn a_promised_run_that_cannot_start_is_a_failed_run() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_wrong_is_rejected_and_the_rest_completes() {
     // Given a producer of which a third is malformed, in many ways.
-    const TASKS: usize = 3_000;
+    const TASKS: usize = 10_000;
     let deployment = Deployment::new(4);
     let host = Host::start(deployment.settings()).await;
     host.client().must_publish(COUNT).await;

@@ -11,22 +11,28 @@
 //! Everything in one can be wrong. Then it goes to the rejected topic with its original bytes, headers and key, and with three
 //! headers more: `reipaz-reason` (stable), `reipaz-message` and `reipaz-source` (topic/partition/offset).
 
+mod message;
+mod result;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
-use minicbor::{Decode, Encode};
 use reipaz_core::{
     event::RunError,
     failure::ErrorClass,
     ids::RunId,
     json::{self, Json},
-    partition::{Refusal, Run, RunStatus},
+    partition::Refusal,
     time::Timestamp,
 };
 use reipaz_journal::{NewTask, Outlet, Published, Source, Task};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+pub(crate) use self::{
+    message::{from_message, to_message},
+    result::result,
+};
 use crate::{
     api::limits,
     facade::{Change, FacadeError},
@@ -337,153 +343,6 @@ pub(crate) fn rejected(task: &Task, rejection: &Rejection) -> Published {
     }
 }
 
-/// What is told of a run that has ended: a CloudEvent (1.0, structured mode), keyed by the run, with the headers that its
-/// task had.
-pub(crate) fn result(run: &Run) -> Published {
-    let accepted = run.accepted();
-    let status = run.status();
-    let finished_at = run.finished_at().unwrap_or_else(|| run.created_at());
-    let data = Data {
-        run: run.id(),
-        workflow: &accepted.workflow,
-        version: accepted.version,
-        status,
-        output: run.output().cloned(),
-        error: run.error(),
-        idempotency_key: accepted.idempotency_key.as_deref(),
-        metadata: accepted.metadata.iter().map(|(name, value)| (&**name, &**value)).collect(),
-        created_at: run.created_at(),
-        finished_at,
-    };
-    let id = run.id().to_string();
-    let event = CloudEvent {
-        specversion: "1.0",
-        id: format!("{id}/{}", run.seq()),
-        source: "/reipaz",
-        kind: format!("reipaz.run.{}", status.as_str()),
-        subject: &id,
-        time: finished_at,
-        datacontenttype: "application/json",
-        data,
-    };
-    let mut headers =
-        vec![("content-type".to_owned(), Bytes::from_static(b"application/cloudevents+json; charset=utf-8"))];
-    headers.extend(correlation(accepted.trigger.as_ref()));
-    Published {
-        to: Outlet::Results,
-        key: Bytes::from(id.clone()),
-        headers,
-        // Every payload in it was checked when it came in.
-        body: Bytes::from(serde_json::to_vec(&event).unwrap_or_default()),
-    }
-}
-
-#[derive(Serialize)]
-struct CloudEvent<'a> {
-    specversion: &'static str,
-    id: String,
-    source: &'static str,
-    #[serde(rename = "type")]
-    kind: String,
-    subject: &'a str,
-    time: Timestamp,
-    datacontenttype: &'static str,
-    data: Data<'a>,
-}
-
-#[derive(Serialize)]
-struct Data<'a> {
-    run: RunId,
-    workflow: &'a str,
-    version: u32,
-    status: RunStatus,
-    #[serde(with = "reipaz_core::json::optional_raw")]
-    output: Option<Json>,
-    error: Option<&'a RunError>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    idempotency_key: Option<&'a str>,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    metadata: BTreeMap<&'a str, &'a str>,
-    created_at: Timestamp,
-    finished_at: Timestamp,
-}
-
-fn correlation(trigger: Option<&Json>) -> Vec<(String, Bytes)> {
-    #[derive(Deserialize)]
-    struct Read {
-        kafka: Headers,
-    }
-    #[derive(Deserialize)]
-    struct Headers {
-        headers: BTreeMap<String, String>,
-    }
-    let read = trigger.and_then(|trigger| serde_json::from_str::<Read>(trigger).ok());
-    let headers = read.map(|read| read.kafka.headers).unwrap_or_default();
-    headers.into_iter().map(|(name, value)| (name, Bytes::from(value))).collect()
-}
-
-/// What one partition sends another.
-#[derive(Debug, Encode, Decode)]
-enum Message {
-    /// A task that was written to a partition that is not its run's home.
-    #[n(0)]
-    Task(#[n(0)] Sent),
-}
-
-#[derive(Debug, Encode, Decode)]
-struct Sent {
-    #[n(0)]
-    topic: String,
-    #[n(1)]
-    partition: u32,
-    #[n(2)]
-    offset: u64,
-    #[cbor(n(3), with = "minicbor::bytes")]
-    key: Option<Vec<u8>>,
-    #[n(4)]
-    headers: Vec<SentHeader>,
-    #[cbor(n(5), with = "minicbor::bytes")]
-    body: Option<Vec<u8>>,
-    #[n(6)]
-    at_ms: i64,
-}
-
-#[derive(Debug, Encode, Decode)]
-struct SentHeader {
-    #[n(0)]
-    name: String,
-    #[cbor(n(1), with = "minicbor::bytes")]
-    value: Vec<u8>,
-}
-
-/// A task on its way to the partition that decides for it.
-pub(crate) fn to_message(task: &Task) -> Bytes {
-    let header = |(name, value): &(String, Bytes)| SentHeader { name: name.clone(), value: value.to_vec() };
-    let sent = Sent {
-        topic: task.source.topic.to_string(),
-        partition: task.source.partition,
-        offset: task.source.offset,
-        key: task.key.as_ref().map(|key| key.to_vec()),
-        headers: task.headers.iter().map(header).collect(),
-        body: task.body.as_ref().map(|body| body.to_vec()),
-        at_ms: task.at_ms,
-    };
-    // Writing into memory does not fail.
-    Bytes::from(minicbor::to_vec(Message::Task(sent)).unwrap_or_else(|never| unreachable!("{never}")))
-}
-
-/// The task in a message of another partition; none: a message that this version does not know.
-pub(crate) fn from_message(bytes: &[u8]) -> Option<Task> {
-    let Message::Task(sent) = minicbor::decode(bytes).ok()?;
-    Some(Task {
-        source: Source { topic: sent.topic.into(), partition: sent.partition, offset: sent.offset },
-        key: sent.key.map(Bytes::from),
-        headers: sent.headers.into_iter().map(|header| (header.name, Bytes::from(header.value))).collect(),
-        body: sent.body.map(Bytes::from),
-        at_ms: sent.at_ms,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -578,14 +437,6 @@ mod tests {
             let value = serde_json::from_str(&body).expect("JSON");
             assert_eq!(schema.is_valid(&value), read(&task(&body), 4).is_ok(), "{body}");
         }
-    }
-
-    #[test]
-    fn a_task_that_is_sent_home_arrives_as_it_was() {
-        for task in [task("{}"), Task { key: None, headers: Vec::new(), body: None, ..task("") }] {
-            assert_eq!(from_message(&to_message(&task)), Some(task));
-        }
-        assert_eq!(from_message(b"something else"), None);
     }
 
     #[test]

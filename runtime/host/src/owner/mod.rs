@@ -14,12 +14,11 @@
 
 mod command;
 mod gate;
+mod log;
 mod tasks;
 mod waiters;
 
 use std::{
-    future::Future,
-    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -34,10 +33,7 @@ use reipaz_core::{
     ids::RunId,
     partition::{Decision, Effect, Input, Partition, PartitionConfig, Reply, Submit},
 };
-use reipaz_journal::{
-    Arrived, Batch, CommitError, Committed, Cursor, Deliveries, Journal, JournalError, Opened, Outgoing,
-    PartitionLog, Position,
-};
+use reipaz_journal::{Arrived, Cursor, Deliveries, Journal, Opened, PartitionLog};
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub(crate) use self::{
@@ -45,7 +41,8 @@ pub(crate) use self::{
     tasks::TaskRules,
 };
 use self::{
-    gate::{Gate, ToCommit},
+    gate::Gate,
+    log::{Encoding, InFlight, in_flight},
     tasks::Desk,
     waiters::{Waiter, Waiters},
 };
@@ -61,9 +58,6 @@ const QUIET_AFTER_UNCLEAN_STOP: Duration = Duration::from_secs(60);
 
 /// Inputs taken in one turn before a commit is looked at: bounds how long a full intake can hold one up.
 const INPUTS_PER_TURN: usize = 256;
-
-/// How long the owner waits before it tries a commit again that found no space.
-const NO_SPACE_PAUSE: Duration = Duration::from_millis(500);
 
 /// How often a tick comes even when no timer is due (retention works by ticks, and so does the look for a pause).
 const TICK_AT_LEAST: Duration = Duration::from_millis(500);
@@ -150,18 +144,6 @@ pub enum OwnerError {
         reason: String,
     },
 }
-
-/// What the log is busy with, and how that ended.
-enum LogJob {
-    Commit(Batch, Result<Committed, CommitError>),
-    Checkpoint(u64, Result<(), JournalError>),
-    Cut(u64, Result<(), JournalError>),
-}
-
-type InFlight = Pin<Box<dyn Future<Output = (Box<dyn PartitionLog>, LogJob)> + Send>>;
-
-/// A checkpoint that is being encoded.
-type Encoding = tokio::task::JoinHandle<(u64, Vec<Bytes>)>;
 
 /// A recovered owner, ready to run.
 pub(crate) struct Owner {
@@ -510,127 +492,6 @@ impl Owner {
         }
     }
 
-    fn start_commit(&mut self) {
-        if self.log.is_none() {
-            return;
-        }
-        let Some(ToCommit { records, messages, published, proof }) = self.gate.next_commit() else { return };
-        let messages = messages.into_iter().map(|(to, bytes)| Outgoing { to, bytes }).collect();
-        // A batch with a cursor in it is never empty.
-        let consumed = self.consumed.or_else(|| proof.then(Cursor::default));
-        self.commit(Batch { records, messages, consumed, published }, Duration::ZERO);
-    }
-
-    fn commit(&mut self, batch: Batch, after: Duration) {
-        let Some(mut log) = self.log.take() else { return };
-        self.in_flight = Some(Box::pin(async move {
-            if !after.is_zero() {
-                tokio::time::sleep(after).await;
-            }
-            let result = log.commit(batch.clone()).await;
-            (log, LogJob::Commit(batch, result))
-        }));
-    }
-
-    fn log_is_free(&mut self, log: Box<dyn PartitionLog>, job: LogJob) -> Result<(), OwnerError> {
-        self.log = Some(log);
-        match job {
-            LogJob::Commit(batch, result) => self.committed(batch, result),
-            LogJob::Checkpoint(at, Ok(())) => {
-                self.checkpoint_at = at;
-                tracing::info!(partition = self.parts.partition, position = at, "checkpoint taken");
-                Ok(())
-            }
-            // The journal as it was is still whole: the next one is tried when it is due again.
-            LogJob::Checkpoint(at, Err(error)) => {
-                tracing::error!(partition = self.parts.partition, position = at, %error, "no checkpoint");
-                Ok(())
-            }
-            LogJob::Cut(at, result) => {
-                // What is not deleted now is deleted with the next checkpoint.
-                self.cut_for = at;
-                if let Err(error) = result {
-                    tracing::error!(partition = self.parts.partition, position = at, %error, "the log was not cut");
-                }
-                Ok(())
-            }
-        }
-    }
-
-    fn committed(&mut self, batch: Batch, result: Result<Committed, CommitError>) -> Result<(), OwnerError> {
-        match result {
-            Ok(committed) => {
-                self.durable = committed.last.0;
-                if self.parts.status.no_space.swap(false, Ordering::Relaxed) {
-                    tracing::info!(partition = self.parts.partition, "space again: submissions are accepted");
-                }
-                let held = self.gate.committed();
-                held.effects.into_iter().for_each(|effect| self.perform(effect));
-                held.answers.into_iter().for_each(|answer| answer());
-                Ok(())
-            }
-            Err(CommitError::NoSpace(reason)) => {
-                if !self.parts.status.no_space.swap(true, Ordering::Relaxed) {
-                    tracing::error!(
-                        partition = self.parts.partition,
-                        %reason,
-                        "no space for the journal: submissions are refused and runs wait until there is some"
-                    );
-                }
-                self.commit(batch, NO_SPACE_PAUSE);
-                Ok(())
-            }
-            Err(error) => {
-                Err(OwnerError::Commit { partition: self.parts.partition, reason: error.to_string() })
-            }
-        }
-    }
-
-    /// A checkpoint is the state as of one decision: taken at once, encoded aside, written when its position is
-    /// durable and the log is free.
-    async fn start_checkpoint(&mut self) {
-        let Some(log) = self.log.as_ref() else { return };
-        if let Some(encoding) = self.encoding.take_if(|encoding| encoding.is_finished()) {
-            match encoding.await {
-                Ok(encoded) => self.encoded = Some(encoded),
-                Err(error) => {
-                    tracing::error!(partition = self.parts.partition, %error, "a checkpoint was not encoded");
-                }
-            }
-        } else if self.encoding.is_none()
-            && self.encoded.is_none()
-            && log.bytes_since_checkpoint() >= self.parts.checkpoint_bytes.max(self.last_checkpoint_bytes)
-        {
-            let at = self.core.position();
-            let events = self.core.checkpoint();
-            self.encoding = Some(tokio::task::spawn_blocking(move || {
-                (at, events.iter().map(|event| Bytes::from(codec::encode(event))).collect())
-            }));
-        }
-        let durable = self.durable;
-        let Some((at, chunks)) = self.encoded.take_if(|(at, _)| *at <= durable) else { return };
-        let Some(mut log) = self.log.take() else { return };
-        self.last_checkpoint_bytes = chunks.iter().map(|chunk| chunk.len() as u64).sum();
-        self.in_flight = Some(Box::pin(async move {
-            let result = log.checkpoint(Position(at), chunks).await;
-            (log, LogJob::Checkpoint(at, result))
-        }));
-    }
-
-    /// Once the sink has stored what the newest checkpoint covers, the log before it is needed by nobody.
-    fn start_cut(&mut self) {
-        let stored = *self.parts.stored.borrow();
-        let at = self.checkpoint_at;
-        if self.cut_for >= at || stored < at {
-            return;
-        }
-        let Some(mut log) = self.log.take() else { return };
-        self.in_flight = Some(Box::pin(async move {
-            let result = log.delete_before(Position(stored)).await;
-            (log, LogJob::Cut(at, result))
-        }));
-    }
-
     /// Running attempts get the time that [`OwnerParts::stop`] says to end, then are interrupted (and executed
     /// again by the next host); the journal is closed as cleanly stopped.
     async fn drain(&mut self) -> Result<(), OwnerError> {
@@ -682,18 +543,6 @@ impl Owner {
 async fn until(moment: Option<tokio::time::Instant>) {
     match moment {
         Some(moment) => tokio::time::sleep_until(moment).await,
-        None => std::future::pending().await,
-    }
-}
-
-/// What the log is busy with, once done; never, when it is free.
-async fn in_flight(job: &mut Option<InFlight>) -> (Box<dyn PartitionLog>, LogJob) {
-    match job.as_mut() {
-        Some(future) => {
-            let done = future.await;
-            *job = None;
-            done
-        }
         None => std::future::pending().await,
     }
 }

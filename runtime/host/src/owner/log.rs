@@ -1,0 +1,160 @@
+//! What an owner has its log do, one thing at a time, while its loop goes on: commit what waits behind the gate, take a
+//! checkpoint, cut what a checkpoint and the sink have made needless.
+
+use std::{future::Future, pin::Pin, sync::atomic::Ordering, time::Duration};
+
+use bytes::Bytes;
+use reipaz_core::codec;
+use reipaz_journal::{Batch, CommitError, Committed, Cursor, JournalError, Outgoing, PartitionLog, Position};
+
+use super::{Owner, OwnerError, gate::ToCommit};
+
+/// How long the owner waits before it tries a commit again that found no space.
+const NO_SPACE_PAUSE: Duration = Duration::from_millis(500);
+
+/// What the log is busy with, and how that ended.
+pub(super) enum LogJob {
+    Commit(Batch, Result<Committed, CommitError>),
+    Checkpoint(u64, Result<(), JournalError>),
+    Cut(u64, Result<(), JournalError>),
+}
+
+pub(super) type InFlight = Pin<Box<dyn Future<Output = (Box<dyn PartitionLog>, LogJob)> + Send>>;
+
+/// A checkpoint that is being encoded.
+pub(super) type Encoding = tokio::task::JoinHandle<(u64, Vec<Bytes>)>;
+
+impl Owner {
+    pub(super) fn start_commit(&mut self) {
+        if self.log.is_none() {
+            return;
+        }
+        let Some(ToCommit { records, messages, published, proof }) = self.gate.next_commit() else { return };
+        let messages = messages.into_iter().map(|(to, bytes)| Outgoing { to, bytes }).collect();
+        // A batch with a cursor in it is never empty.
+        let consumed = self.consumed.or_else(|| proof.then(Cursor::default));
+        self.commit(Batch { records, messages, consumed, published }, Duration::ZERO);
+    }
+
+    fn commit(&mut self, batch: Batch, after: Duration) {
+        let Some(mut log) = self.log.take() else { return };
+        self.in_flight = Some(Box::pin(async move {
+            if !after.is_zero() {
+                tokio::time::sleep(after).await;
+            }
+            let result = log.commit(batch.clone()).await;
+            (log, LogJob::Commit(batch, result))
+        }));
+    }
+
+    pub(super) fn log_is_free(&mut self, log: Box<dyn PartitionLog>, job: LogJob) -> Result<(), OwnerError> {
+        self.log = Some(log);
+        match job {
+            LogJob::Commit(batch, result) => self.committed(batch, result),
+            LogJob::Checkpoint(at, Ok(())) => {
+                self.checkpoint_at = at;
+                tracing::info!(partition = self.parts.partition, position = at, "checkpoint taken");
+                Ok(())
+            }
+            // The journal as it was is still whole: the next one is tried when it is due again.
+            LogJob::Checkpoint(at, Err(error)) => {
+                tracing::error!(partition = self.parts.partition, position = at, %error, "no checkpoint");
+                Ok(())
+            }
+            LogJob::Cut(at, result) => {
+                // What is not deleted now is deleted with the next checkpoint.
+                self.cut_for = at;
+                if let Err(error) = result {
+                    tracing::error!(partition = self.parts.partition, position = at, %error, "the log was not cut");
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn committed(&mut self, batch: Batch, result: Result<Committed, CommitError>) -> Result<(), OwnerError> {
+        match result {
+            Ok(committed) => {
+                self.durable = committed.last.0;
+                if self.parts.status.no_space.swap(false, Ordering::Relaxed) {
+                    tracing::info!(partition = self.parts.partition, "space again: submissions are accepted");
+                }
+                let held = self.gate.committed();
+                held.effects.into_iter().for_each(|effect| self.perform(effect));
+                held.answers.into_iter().for_each(|answer| answer());
+                Ok(())
+            }
+            Err(CommitError::NoSpace(reason)) => {
+                if !self.parts.status.no_space.swap(true, Ordering::Relaxed) {
+                    tracing::error!(
+                        partition = self.parts.partition,
+                        %reason,
+                        "no space for the journal: submissions are refused and runs wait until there is some"
+                    );
+                }
+                self.commit(batch, NO_SPACE_PAUSE);
+                Ok(())
+            }
+            Err(error) => {
+                Err(OwnerError::Commit { partition: self.parts.partition, reason: error.to_string() })
+            }
+        }
+    }
+
+    /// A checkpoint is the state as of one decision: taken at once, encoded aside, written when its position is
+    /// durable and the log is free.
+    pub(super) async fn start_checkpoint(&mut self) {
+        let Some(log) = self.log.as_ref() else { return };
+        if let Some(encoding) = self.encoding.take_if(|encoding| encoding.is_finished()) {
+            match encoding.await {
+                Ok(encoded) => self.encoded = Some(encoded),
+                Err(error) => {
+                    tracing::error!(partition = self.parts.partition, %error, "a checkpoint was not encoded");
+                }
+            }
+        } else if self.encoding.is_none()
+            && self.encoded.is_none()
+            && log.bytes_since_checkpoint() >= self.parts.checkpoint_bytes.max(self.last_checkpoint_bytes)
+        {
+            let at = self.core.position();
+            let events = self.core.checkpoint();
+            self.encoding = Some(tokio::task::spawn_blocking(move || {
+                (at, events.iter().map(|event| Bytes::from(codec::encode(event))).collect())
+            }));
+        }
+        let durable = self.durable;
+        let Some((at, chunks)) = self.encoded.take_if(|(at, _)| *at <= durable) else { return };
+        let Some(mut log) = self.log.take() else { return };
+        self.last_checkpoint_bytes = chunks.iter().map(|chunk| chunk.len() as u64).sum();
+        self.in_flight = Some(Box::pin(async move {
+            let result = log.checkpoint(Position(at), chunks).await;
+            (log, LogJob::Checkpoint(at, result))
+        }));
+    }
+
+    /// Once the sink has stored what the newest checkpoint covers, the log before it is needed by nobody.
+    pub(super) fn start_cut(&mut self) {
+        let stored = *self.parts.stored.borrow();
+        let at = self.checkpoint_at;
+        if self.cut_for >= at || stored < at {
+            return;
+        }
+        let Some(mut log) = self.log.take() else { return };
+        self.in_flight = Some(Box::pin(async move {
+            let result = log.delete_before(Position(stored)).await;
+            (log, LogJob::Cut(at, result))
+        }));
+    }
+}
+
+/// What the log is busy with, once done; never, when it is free.
+pub(super) async fn in_flight(job: &mut Option<InFlight>) -> (Box<dyn PartitionLog>, LogJob) {
+    match job.as_mut() {
+        Some(future) => {
+            let done = future.await;
+            *job = None;
+            done
+        }
+        None => std::future::pending().await,
+    }
+}
