@@ -111,6 +111,21 @@ async fn hosts_come_and_go_under_load() {
     assert!(accepted.longest < Duration::from_secs(5), "{:?}", accepted.longest);
     let repeated = judged.repeated - repeated;
 
+    // A host stands still until its session is over, with calls and commits under way, and wakes.
+    let load = world.load(&left, "frozen");
+    tokio::time::sleep(AROUND).await;
+    let in_flight = world.upstream.under_way();
+    hosts[1].freeze();
+    tokio::time::sleep(SESSION + AROUND).await;
+    hosts[1].thaw();
+    tokio::time::sleep(AROUND).await;
+    keys.extend(load.stop().await.keys);
+    let before = judged.repeated;
+    let judged = judge(&world.deployment, &keys, &left, &world.upstream, WITHIN).await;
+    let extra = judged.repeated - before;
+    println!("frozen: {judged:?}, {extra} calls repeated of {in_flight} under way");
+    assert!(extra <= in_flight + 10, "{extra} of {in_flight}");
+
     // A host is killed.
     let load = world.load(&left, "killed");
     tokio::time::sleep(AROUND).await;
