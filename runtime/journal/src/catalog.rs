@@ -12,6 +12,10 @@ pub trait Catalog: Send + Sync {
     /// Stores `value` under `key`, durably, in place of what stood there.
     async fn put(&self, key: &str, value: Bytes) -> Result<(), JournalError>;
 
+    /// Stores `value` under a `key` that has none yet, durably. Of several who do so at once, on whichever hosts, one is
+    /// first; the others get what that one stored, and theirs counts for nothing.
+    async fn insert(&self, key: &str, value: Bytes) -> Result<Option<Bytes>, JournalError>;
+
     /// The value under `key`.
     fn get(&self, key: &str) -> Option<Bytes>;
 

@@ -48,6 +48,19 @@ async fn a_change_wakes_who_waits_for_one() {
 }
 
 #[tokio::test]
+async fn what_stands_is_not_inserted_again() {
+    let data = Data::new();
+    let embedded = data.start().await;
+    let catalog = embedded.catalog();
+    let one = Bytes::from_static(b"1");
+    assert_eq!(catalog.insert("a", one.clone()).await.unwrap(), None);
+    assert_eq!(catalog.insert("a", Bytes::from_static(b"2")).await.unwrap(), Some(one.clone()));
+    assert_eq!(catalog.get("a"), Some(one.clone()));
+    drop((catalog, embedded));
+    assert_eq!(data.start().await.catalog().get("a"), Some(one));
+}
+
+#[tokio::test]
 async fn keys_and_values_are_bounded() {
     let data = Data::new();
     let catalog = data.start().await.catalog();

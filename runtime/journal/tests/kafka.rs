@@ -298,6 +298,33 @@ async fn a_catalogue_entry_is_known_to_another_host_within_a_second() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn of_several_insertions_one_is_first_on_every_host() {
+    let topics = Topics::new(1);
+    let hosts = [topics.open().await, topics.open().await, topics.open().await];
+    let catalogs = hosts.each_ref().map(Kafka::catalog);
+    for round in 0..20 {
+        let key = format!("workflow/{round}");
+        let insert = |host: usize| {
+            let (catalog, key) = (catalogs[host].clone(), key.clone());
+            async move { catalog.insert(&key, bytes(&format!("{round}-{host}"))).await.unwrap() }
+        };
+        let answers: [Option<Bytes>; 3] = tokio::join!(insert(0), insert(1), insert(2)).into();
+        let first = answers.iter().position(Option::is_none).expect("one was first");
+        let value = bytes(&format!("{round}-{first}"));
+        for (host, answer) in answers.iter().enumerate() {
+            assert!(host == first || answer.as_ref() == Some(&value), "{answers:?}");
+        }
+    }
+    // Whoever comes later sees the same, and a key that stands is not inserted again.
+    let later = topics.open().await.catalog();
+    assert_eq!(later.entries(), catalogs[0].entries());
+    assert_eq!(later.entries().len(), 20);
+    assert_eq!(later.insert("workflow/3", bytes("late")).await.unwrap(), catalogs[0].get("workflow/3"));
+    later.put("workflow/3", bytes("new")).await.unwrap();
+    assert_eq!(topics.open().await.catalog().get("workflow/3"), Some(bytes("new")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn another_partition_count_is_refused() {
     let topics = Topics::new(2);
     drop(topics.open().await);

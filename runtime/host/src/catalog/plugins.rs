@@ -135,6 +135,7 @@ impl Catalog {
             });
         }
         let grants_were_given = install.grants.is_some();
+        let is_new = known.is_none() && !install.replace && !install.standard;
         let created = known.as_ref().is_none_or(|known| known.digest != digest);
         let before = known.or_else(|| self.newest_or(&manifest.name, None));
         let record = PluginRecord {
@@ -173,7 +174,20 @@ impl Catalog {
             });
         }
         self.binaries.write(&digest, install.wasm).await.map_err(not_kept)?;
-        self.port.put(&record.key(), Bytes::from(bytes)).await.map_err(journal_error)?;
+        let (key, bytes) = (record.key(), Bytes::from(bytes));
+        let first = match is_new {
+            true => self.port.insert(&key, bytes).await,
+            false => self.port.put(&key, bytes).await.map(|()| None),
+        };
+        // Another host installed the same version at the same time.
+        if let Some(first) = first.map_err(journal_error)? {
+            let first = Plugin::from_record(&first, &self.configured).map_err(FacadeError::Internal)?;
+            let same = first.digest == digest;
+            self.add_plugin(Arc::new(first));
+            if !same {
+                return Err(FacadeError::PluginExists { name: record.name, version: record.version });
+            }
+        }
         let plugin = Arc::new(plugin);
         self.add_plugin(Arc::clone(&plugin));
         Ok(InstalledPlugin { plugin: self.plugin_view(engine, &plugin), created })

@@ -70,41 +70,50 @@ impl Catalog {
         let checked = document::check(text, self).map_err(FacadeError::Document)?;
         let name = checked.plan.name.to_string();
         let digest = checked.plan.digest;
-        let known = self.version_by_digest(&name, &digest);
-        if let Some(known) = known.as_ref().filter(|known| checked.ui.is_none() || known.ui == checked.ui) {
-            let version = known.version;
-            return Ok(PublishedWorkflow {
-                name,
-                version,
-                digest,
-                created: false,
-                warnings: checked.warnings,
-            });
-        }
-        let next = {
-            let state = self.read();
-            let newest = state.workflows.get(&name).and_then(|versions| versions.last_key_value());
-            newest.map_or(1, |(newest, _)| newest + 1)
-        };
-        let record = WorkflowRecord {
+        let published = |version, created| PublishedWorkflow {
             name: name.clone(),
-            version: known.as_ref().map_or(next, |known| known.version),
-            pinned: checked.pinned,
-            ui: checked.ui,
-            created_at: known.as_ref().map_or_else(clock::wall, |known| known.created_at),
-        };
-        let bytes = serde_json::to_vec(&record).map_err(|error| FacadeError::Internal(error.to_string()))?;
-        let version = Version::from_record(&bytes).map_err(FacadeError::Internal)?;
-        self.port.put(&record.key(), Bytes::from(bytes)).await.map_err(journal_error)?;
-        let number = version.version;
-        self.add_version(Arc::new(version));
-        Ok(PublishedWorkflow {
-            name,
-            version: number,
+            version,
             digest,
-            created: known.is_none(),
-            warnings: checked.warnings,
-        })
+            created,
+            warnings: checked.warnings.clone(),
+        };
+        loop {
+            let known = self.version_by_digest(&name, &digest);
+            if let Some(known) = known.as_ref().filter(|known| checked.ui.is_none() || known.ui == checked.ui)
+            {
+                return Ok(published(known.version, false));
+            }
+            let next = {
+                let state = self.read();
+                let newest = state.workflows.get(&name).and_then(|versions| versions.last_key_value());
+                newest.map_or(1, |(newest, _)| newest + 1)
+            };
+            let record = WorkflowRecord {
+                name: name.clone(),
+                version: known.as_ref().map_or(next, |known| known.version),
+                pinned: checked.pinned.clone(),
+                ui: checked.ui.clone(),
+                created_at: known.as_ref().map_or_else(clock::wall, |known| known.created_at),
+            };
+            let bytes =
+                serde_json::to_vec(&record).map_err(|error| FacadeError::Internal(error.to_string()))?;
+            let version = Version::from_record(&bytes).map_err(FacadeError::Internal)?;
+            let (key, bytes) = (record.key(), Bytes::from(bytes));
+            let first = match &known {
+                // The same content; only what the editor keeps beside it is new.
+                Some(_) => self.port.put(&key, bytes).await.map(|()| None),
+                None => self.port.insert(&key, bytes).await,
+            };
+            // Another host published at the same time: that is this version, and ours the next.
+            if let Some(first) = first.map_err(journal_error)? {
+                let first = Version::from_record(&first).map_err(FacadeError::Internal)?;
+                self.add_version(Arc::new(first));
+                continue;
+            }
+            let number = version.version;
+            self.add_version(Arc::new(version));
+            return Ok(published(number, known.is_none()));
+        }
     }
 
     /// Checks a document.

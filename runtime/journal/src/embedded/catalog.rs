@@ -74,6 +74,29 @@ impl EmbeddedCatalog {
 #[async_trait]
 impl Catalog for EmbeddedCatalog {
     async fn put(&self, key: &str, value: Bytes) -> Result<(), JournalError> {
+        self.store(key, value, true).await.map(drop)
+    }
+
+    async fn insert(&self, key: &str, value: Bytes) -> Result<Option<Bytes>, JournalError> {
+        self.store(key, value, false).await
+    }
+
+    fn get(&self, key: &str) -> Option<Bytes> {
+        self.read().get(key).cloned()
+    }
+
+    fn entries(&self) -> Vec<(String, Bytes)> {
+        self.read().iter().map(|(key, value)| (key.clone(), value.clone())).collect()
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+}
+
+impl EmbeddedCatalog {
+    /// Gives what stands there and may not be replaced.
+    async fn store(&self, key: &str, value: Bytes, replace: bool) -> Result<Option<Bytes>, JournalError> {
         check_bound("a catalogue key", key.len(), CATALOG_KEY_BYTES_LIMIT)?;
         check_bound("a catalogue value", value.len(), CATALOG_VALUE_BYTES_LIMIT)?;
         let mut log = self.log.clone().lock_owned().await;
@@ -82,6 +105,10 @@ impl Catalog for EmbeddedCatalog {
         // In a task of its own: once begun it ends, whether or not the caller waits.
         unblock(move || {
             let disk = &running.shared.disk;
+            let present = entries.read().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
+            if !replace && present.is_some() {
+                return Ok(present);
+            }
             log.append(disk, &key, &value)?;
             let mut entries = entries.write().unwrap_or_else(PoisonError::into_inner);
             let replaced = entries.get(&key).map_or(0, |old| record_bytes(&key, old));
@@ -97,21 +124,9 @@ impl Catalog for EmbeddedCatalog {
             {
                 tracing::warn!(%error, "cannot rewrite the catalogue; going on with the long one");
             }
-            Ok(())
+            Ok(None)
         })
         .await
-    }
-
-    fn get(&self, key: &str) -> Option<Bytes> {
-        self.read().get(key).cloned()
-    }
-
-    fn entries(&self) -> Vec<(String, Bytes)> {
-        self.read().iter().map(|(key, value)| (key.clone(), value.clone())).collect()
-    }
-
-    fn changes(&self) -> watch::Receiver<u64> {
-        self.changes.subscribe()
     }
 }
 

@@ -1,11 +1,16 @@
 //! The catalogue on a compacted topic: every host reads all of it, and keeps on reading what others write.
 //!
 //! A value is in memory only once it was read back from the topic, in its order: so all hosts agree on which of two
-//! values for a key is the last one, and `put` waits until its own has come round.
+//! values for a key is the last one, and `put` waits until its own has come round. In the same way they agree on which of
+//! several was inserted first. Each insertion has a key of its own on the topic, or compaction would keep the last.
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, PoisonError, RwLock, RwLockReadGuard},
+    hash::{BuildHasher, RandomState},
+    sync::{
+        Arc, PoisonError, RwLock, RwLockReadGuard,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -26,6 +31,9 @@ use crate::{catalog::Catalog, embedded::CATALOG_KEY_BYTES_LIMIT, error::JournalE
 /// After an error, before the topic is read on.
 const PAUSE: Duration = Duration::from_millis(200);
 
+/// Between a key and what makes an insertion's own of it; in no key of ours.
+const WRITER: char = '#';
+
 type Entries = BTreeMap<String, Bytes>;
 
 /// See the module.
@@ -34,6 +42,9 @@ pub(crate) struct KafkaCatalog {
     producer: Arc<Sender>,
     shared: Arc<Shared>,
     follower: tokio::task::JoinHandle<()>,
+    /// Tells insertions of this process from those of others.
+    writer: u64,
+    insertions: AtomicU64,
 }
 
 struct Shared {
@@ -58,7 +69,10 @@ impl KafkaCatalog {
             applied: watch::Sender::new(None),
         });
         let follower = tokio::spawn(follow(Retired::new(consumer), shared.clone()));
-        let catalog = Self { client: client.clone(), producer, shared, follower };
+        // Keyed by the system's randomness.
+        let writer = RandomState::new().hash_one(std::process::id());
+        let insertions = AtomicU64::new(0);
+        let catalog = Self { client: client.clone(), producer, shared, follower, writer, insertions };
         catalog.applied(0).await?;
         Ok(catalog)
     }
@@ -119,10 +133,12 @@ async fn follow(consumer: Retired<StreamConsumer<Logged>>, shared: Arc<Shared>) 
 impl Shared {
     fn apply(&self, key: String, value: Option<Bytes>) {
         let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
-        match value {
-            Some(value) => entries.insert(key, value),
-            None => entries.remove(&key),
-        };
+        match (key.split_once(WRITER), value) {
+            (Some((key, _)), Some(value)) => drop(entries.entry(key.to_owned()).or_insert(value)),
+            (Some(_), None) => {}
+            (None, Some(value)) => drop(entries.insert(key, value)),
+            (None, None) => drop(entries.remove(&key)),
+        }
         drop(entries);
         self.changes.send_modify(|count| *count += 1);
     }
@@ -138,12 +154,13 @@ fn check_bound(what: &'static str, bytes: usize, limit: usize) -> Result<(), Jou
 #[async_trait]
 impl Catalog for KafkaCatalog {
     async fn put(&self, key: &str, value: Bytes) -> Result<(), JournalError> {
-        check_bound("a catalogue key", key.len(), CATALOG_KEY_BYTES_LIMIT)?;
-        check_bound("a catalogue value", value.len(), self.client.config.message_bytes)?;
-        let record = FutureRecord::to(&self.client.topics.catalog).partition(0).key(key).payload(&value[..]);
-        let stored = self.producer.send(record, self.client.config.commit_timeout).await;
-        let stored = stored.map_err(|(error, _)| failed("write the catalogue")(error))?;
-        self.applied(stored.offset as u64 + 1).await
+        self.write(key, &value).await
+    }
+
+    async fn insert(&self, key: &str, value: Bytes) -> Result<Option<Bytes>, JournalError> {
+        let number = self.insertions.fetch_add(1, Ordering::Relaxed);
+        self.write(&format!("{key}{WRITER}{:016x}-{number}", self.writer), &value).await?;
+        Ok(self.get(key).filter(|first| *first != value))
     }
 
     fn get(&self, key: &str) -> Option<Bytes> {
@@ -156,5 +173,17 @@ impl Catalog for KafkaCatalog {
 
     fn changes(&self) -> watch::Receiver<u64> {
         self.shared.changes.subscribe()
+    }
+}
+
+impl KafkaCatalog {
+    /// Comes back when what was written has been read.
+    async fn write(&self, key: &str, value: &Bytes) -> Result<(), JournalError> {
+        check_bound("a catalogue key", key.len(), CATALOG_KEY_BYTES_LIMIT)?;
+        check_bound("a catalogue value", value.len(), self.client.config.message_bytes)?;
+        let record = FutureRecord::to(&self.client.topics.catalog).partition(0).key(key).payload(&value[..]);
+        let stored = self.producer.send(record, self.client.config.commit_timeout).await;
+        let stored = stored.map_err(|(error, _)| failed("write the catalogue")(error))?;
+        self.applied(stored.offset as u64 + 1).await
     }
 }
