@@ -177,6 +177,7 @@ impl<'a> Subject<'a> {
         ensure!(live == self.live as f64, "{live} runs are live after the recovery, not {}", self.live);
         times.sort_unstable_by(|one, other| one.0.total_cmp(&other.0));
         let (take_over_s, until_owned) = times[KILLS / 2];
+        eprintln!("  taken over in {take_over_s:.3} s");
         Ok(Recovery {
             ground: self.ground.title(),
             history: self.history,

@@ -48,11 +48,13 @@ pub(crate) async fn measure(
         eprintln!("Kafka, {count} host(s), {clients} client(s), {:?}", options.measured);
         let measured =
             rounds::measure(&hosts, COMMITS, Workload::Silent, clients, options, upstream.address).await?;
+        eprintln!("  {:.0} runs/s", measured.runs_per_second());
         rows.push(OverHttp { hosts: count, row: measured });
     }
     eprintln!("Kafka, {count} host(s), {} tasks", options.tasks);
     let before = rounds::sum(&hosts, COMMITS).await?;
     let took = deployment.run_tasks(Workload::Silent, 0, options.tasks, upstream.address).await?;
+    eprintln!("  {:.0} runs/s", options.tasks as f64 / took.as_secs_f64());
     let after = rounds::sum(&hosts, COMMITS).await?;
     let commits = before.zip(after).map(|(before, after)| after - before);
     for host in hosts {
