@@ -77,7 +77,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     }
 }
 
-/// What tests are to use: an existing broker, or one that lives as long as this.
+/// What tests and the bench are to use: an existing broker, or one that lives as long as this.
 pub(crate) enum ForTests {
     Existing(String),
     Ours(Broker),
@@ -90,7 +90,7 @@ impl ForTests {
                 println!("  using the broker at {address} ({BROKER_VARIABLE})");
                 Ok(Self::Existing(address))
             }
-            _ => Broker::start().map(Self::Ours).context("Kafka for the tests could not be started"),
+            _ => Broker::start().map(Self::Ours).context("Kafka could not be started"),
         }
     }
 

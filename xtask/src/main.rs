@@ -34,11 +34,13 @@ Commands:
   bench   Measure the release host over HTTP and print the README's table
             --seconds N    measured time of each row (default 15)
             --data-dir DIR where the journal lies, to choose the disk (default: target/bench)
+            --kafka        on a real Kafka instead: latency, throughput with 1, 2 and 4 hosts, recovery
 
 Examples:
   cargo xtask demo
   cargo xtask test
   cargo xtask bench --seconds 30
+  cargo xtask bench --kafka --seconds 10
 ";
 
 fn main() -> ExitCode {

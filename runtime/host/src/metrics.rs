@@ -54,6 +54,14 @@ impl Metrics {
                 .set(read(&owner.terminal_runs) as f64);
             metrics::counter!("reipaz_events_total", "partition" => partition.clone())
                 .absolute(read(&owner.events));
+            metrics::counter!("reipaz_commits_total", "partition" => partition.clone())
+                .absolute(read(&owner.commits));
+            metrics::counter!("reipaz_checkpoints_total", "partition" => partition.clone())
+                .absolute(read(&owner.checkpoints));
+            metrics::gauge!("reipaz_recovery_seconds", "partition" => partition.clone())
+                .set(read(&owner.recovery_us) as f64 / 1e6);
+            metrics::gauge!("reipaz_recovery_events", "partition" => partition.clone())
+                .set(read(&owner.recovery_events) as f64);
             if self.app.scale.is_some() {
                 let flag = |value: &std::sync::atomic::AtomicBool| f64::from(value.load(Ordering::Relaxed));
                 metrics::gauge!("reipaz_partition_owned", "partition" => partition.clone())

@@ -8,6 +8,7 @@
 mod client;
 mod disk;
 mod host;
+mod kafka;
 mod options;
 mod report;
 mod rounds;
@@ -18,7 +19,16 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
-use crate::{host::Host, options::Options, report::Report, workloads::Workload};
+use crate::{
+    host::{Host, Settings},
+    options::Options,
+    report::Report,
+    upstream::Upstream,
+    workloads::Workload,
+};
+
+/// What the host calls the number of its fsyncs.
+const FSYNCS: &str = "reipaz_journal_fsyncs_total";
 
 fn main() -> ExitCode {
     let options = match Options::parse(std::env::args().skip(1)) {
@@ -35,7 +45,13 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(bench(&options)) {
+    let report = runtime.block_on(async {
+        match &options.kafka {
+            Some(brokers) => kafka::bench(&options, brokers).await.map(|report| report.to_string()),
+            None => bench(&options).await.map(|report| report.to_string()),
+        }
+    });
+    match report {
         Ok(report) => {
             println!("\n{report}");
             ExitCode::SUCCESS
@@ -49,18 +65,35 @@ fn main() -> ExitCode {
 
 async fn bench(options: &Options) -> Result<Report> {
     let disk = disk::probe(&options.data_dir)?;
-    let upstream = upstream::start().await?;
-    let mut host = Host::start(options, upstream).await?;
-    host.settled().await?;
+    let upstream = Upstream::start().await?.address;
+    let clickhouse = if options.clickhouse { "embedded" } else { "off" };
+    let mut host = Host::start(Settings {
+        binary: options.host.clone(),
+        folder: options.data_dir.clone(),
+        compiled: options.data_dir.join("compiled"),
+        config: format!("[clickhouse]\nmode = \"{clickhouse}\"\n{}", grants(upstream)),
+    })
+    .await?;
+    if options.clickhouse {
+        host.joined_by_clickhouse().await?;
+    }
+    host.settled().await;
     let mut report = Report::new(options, disk, host.resident_bytes()?);
+    let hosts = [host];
     for workload in [Workload::Silent, Workload::Effect] {
-        host.publish(workload).await?;
+        hosts[0].publish(workload).await?;
         for &clients in &options.clients {
             eprintln!("{}: {clients} client(s), {:?}", workload.title(), options.measured);
-            report.add(rounds::measure(&host, workload, clients, options, upstream).await?);
+            report.add(rounds::measure(&hosts, FSYNCS, workload, clients, options, upstream).await?);
         }
     }
+    let [host] = hosts;
     report.finish(host.peak_bytes()?);
     host.stop().await?;
     Ok(report)
+}
+
+/// Lets the standard HTTP step call the server that stands for the outside world.
+fn grants(upstream: std::net::SocketAddr) -> String {
+    format!("[plugins.http_request.grants]\nhttp = [\"POST {upstream}\"]\n")
 }

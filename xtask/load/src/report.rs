@@ -39,7 +39,7 @@ impl Report {
     }
 }
 
-fn mib(bytes: u64) -> f64 {
+pub(crate) fn mib(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 20)
 }
 
@@ -51,17 +51,15 @@ impl fmt::Display for Report {
         )?;
         writeln!(f, "|---|---:|---:|---:|---:|---:|---:|---:|")?;
         for row in &self.rows {
-            let ms = |quantile| row.latency_us.value_at_quantile(quantile) as f64 / 1000.0;
-            let fsyncs =
-                row.fsyncs.map_or("-".to_owned(), |fsyncs| format!("{:.3}", fsyncs / row.runs.max(1) as f64));
+            let fsyncs = row.writes_per_run().map_or("-".to_owned(), |fsyncs| format!("{fsyncs:.3}"));
             writeln!(
                 f,
                 "| {} | {} | {:.0} | {:.2} ms | {:.2} ms | {fsyncs} | {:.0} us ({:.0} us) | {:.0} MiB |",
                 row.workload.title(),
                 row.clients,
-                row.runs as f64 / row.measured.as_secs_f64(),
-                ms(0.5),
-                ms(0.99),
+                row.runs_per_second(),
+                row.latency_ms(0.5),
+                row.latency_ms(0.99),
                 row.usage.wall_us,
                 row.usage.cpu_us,
                 mib(row.resident_bytes),
@@ -89,7 +87,7 @@ impl fmt::Display for Report {
 }
 
 /// Cores and processor, as the kernel tells them.
-fn machine() -> String {
+pub(crate) fn machine() -> String {
     let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
     let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));

@@ -28,10 +28,26 @@ pub(crate) struct Row {
     pub(crate) runs: u64,
     pub(crate) measured: Duration,
     pub(crate) latency_us: Histogram<u64>,
-    /// None when the host does not tell.
-    pub(crate) fsyncs: Option<f64>,
+    /// How often a journal was made durable; none when the hosts do not tell.
+    pub(crate) writes: Option<f64>,
     pub(crate) usage: Usage,
+    /// Of the first host.
     pub(crate) resident_bytes: u64,
+}
+
+impl Row {
+    pub(crate) fn runs_per_second(&self) -> f64 {
+        self.runs as f64 / self.measured.as_secs_f64()
+    }
+
+    /// A quantile of the latencies, ms.
+    pub(crate) fn latency_ms(&self, quantile: f64) -> f64 {
+        self.latency_us.value_at_quantile(quantile) as f64 / 1000.0
+    }
+
+    pub(crate) fn writes_per_run(&self) -> Option<f64> {
+        self.writes.map(|writes| writes / self.runs.max(1) as f64)
+    }
 }
 
 /// What one attempt of the sampled runs cost on average.
@@ -52,9 +68,11 @@ struct Shared {
     sample: RefCell<Vec<String>>,
 }
 
-/// Warms up, measures, and reads what the host tells of it.
+/// Warms up, measures, and reads what the hosts tell of it. The clients are spread evenly over the hosts; `writes` is the
+/// metric that counts how often a journal was made durable.
 pub(crate) async fn measure(
-    host: &Host,
+    hosts: &[Host],
+    writes: &str,
     workload: Workload,
     clients: usize,
     options: &Options,
@@ -69,23 +87,24 @@ pub(crate) async fn measure(
         latency_us: RefCell::new(Histogram::new_with_bounds(low, high, digits)?),
         sample: RefCell::new(Vec::new()),
     });
-    let mut observer = Client::connect(host.address()).await?;
+    let first = hosts.first().context("there is no host to measure")?;
     let local = LocalSet::new();
-    let (fsyncs, measured) = local
+    let (writes, measured) = local
         .run_until(async {
             let loops: Vec<_> = (0..clients)
-                .map(|_| {
+                .zip(hosts.iter().cycle())
+                .map(|(_, host)| {
                     tokio::task::spawn_local(submit(Rc::clone(&shared), host.address(), workload, upstream))
                 })
                 .collect();
             tokio::time::sleep(options.warm_up).await;
-            let before = host.fsyncs(&mut observer).await?;
+            let before = sum(hosts, writes).await?;
             shared.measuring.set(true);
             let begin = Instant::now();
             tokio::time::sleep(options.measured).await;
             shared.measuring.set(false);
             let measured = begin.elapsed();
-            let after = host.fsyncs(&mut observer).await?;
+            let after = sum(hosts, writes).await?;
             shared.stop.set(true);
             for client in loops {
                 client.await??;
@@ -102,10 +121,22 @@ pub(crate) async fn measure(
         runs: shared.runs.get(),
         measured,
         latency_us,
-        fsyncs,
-        usage: usage(&mut observer, &sample).await?,
-        resident_bytes: host.resident_bytes()?,
+        writes,
+        usage: usage(&mut Client::connect(first.address()).await?, &sample).await?,
+        resident_bytes: first.resident_bytes()?,
     })
+}
+
+/// A metric over all hosts and labels; none when nobody tells.
+pub(crate) async fn sum(hosts: &[Host], metric: &str) -> Result<Option<f64>> {
+    let mut sum = None;
+    for host in hosts {
+        let values = host.metric(&mut Client::connect(host.address()).await?, metric).await?;
+        if !values.is_empty() {
+            sum = Some(sum.unwrap_or(0.0) + values.iter().sum::<f64>());
+        }
+    }
+    Ok(sum)
 }
 
 /// One client: submits, reads the terminal run, checks its output, and again.

@@ -1,6 +1,11 @@
-//! What is run: three steps in a chain, either silent or each with an effect outside.
+//! What is run: three steps in a chain, either silent or each with an effect outside; or one step that is put off.
 
 use std::net::SocketAddr;
+
+use crate::upstream::LATER;
+
+/// An input of a sleeping run is so long, about: bytes.
+const SLEEPING_INPUT_BYTES: usize = 200;
 
 /// A workflow of the bench.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -9,6 +14,8 @@ pub(crate) enum Workload {
     Silent,
     /// Each step posts to a local server.
     Effect,
+    /// Its step is told to come again hours later, so the run sleeps in a retry delay.
+    Sleeping,
 }
 
 impl Workload {
@@ -16,6 +23,7 @@ impl Workload {
         match self {
             Self::Silent => "3 silent steps",
             Self::Effect => "3 steps with an outside effect",
+            Self::Sleeping => "1 step in a retry delay",
         }
     }
 
@@ -23,6 +31,7 @@ impl Workload {
         match self {
             Self::Silent => "bench_silent",
             Self::Effect => "bench_effect",
+            Self::Sleeping => "bench_sleeping",
         }
     }
 
@@ -48,22 +57,47 @@ steps:
 output: '${ $steps.third.output.body.done }'
 "
             }
+            Self::Sleeping => {
+                "reipaz: 1
+name: bench_sleeping
+timeout: 48h
+defaults: {retry: {within: 48h}}
+steps:
+  call: {uses: http_request@1, with: {method: POST, url: '${ $input.url }', body: '${ $input.n }'}}
+output: '${ $steps.call.output.body.done }'
+"
+            }
+        }
+    }
+
+    /// A run's input, JSON.
+    pub(crate) fn input(self, n: u64, upstream: SocketAddr) -> String {
+        match self {
+            Self::Silent => format!(r#"{{"n":{n}}}"#),
+            Self::Effect => format!(r#"{{"n":{n},"url":"http://{upstream}/"}}"#),
+            Self::Sleeping => {
+                let start = format!(r#"{{"n":{n},"url":"http://{upstream}{LATER}","rest":"#);
+                let rest = SLEEPING_INPUT_BYTES.saturating_sub(start.len());
+                format!(r#"{start}"{:x<rest$}"}}"#, "")
+            }
         }
     }
 
     /// A submission's body.
     pub(crate) fn submission(self, n: u64, upstream: SocketAddr) -> String {
-        match self {
-            Self::Silent => format!(r#"{{"input":{{"n":{n}}}}}"#),
-            Self::Effect => format!(r#"{{"input":{{"n":{n},"url":"http://{upstream}/"}}}}"#),
-        }
+        format!(r#"{{"input":{}}}"#, self.input(n, upstream))
+    }
+
+    /// The same as a message for the tasks topic.
+    pub(crate) fn task(self, n: u64, upstream: SocketAddr) -> String {
+        format!(r#"{{"reipaz":1,"workflow":"{}","input":{}}}"#, self.name(), self.input(n, upstream))
     }
 
     /// The terminal run's output as it stands in its JSON.
     pub(crate) fn output(self, n: u64) -> String {
         match self {
             Self::Silent => format!("\"output\":{},", n + 3),
-            Self::Effect => "\"output\":true,".to_owned(),
+            Self::Effect | Self::Sleeping => "\"output\":true,".to_owned(),
         }
     }
 }

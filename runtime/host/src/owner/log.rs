@@ -53,6 +53,7 @@ impl Owner {
             LogJob::Commit(batch, result) => self.committed(batch, result),
             LogJob::Checkpoint(at, Ok(())) => {
                 self.checkpoint_at = at;
+                self.parts.status.checkpoints.fetch_add(1, Ordering::Relaxed);
                 tracing::info!(partition = self.parts.partition, position = at, "checkpoint taken");
                 Ok(())
             }
@@ -76,6 +77,7 @@ impl Owner {
         match result {
             Ok(committed) => {
                 self.durable = committed.last.0;
+                self.parts.status.commits.fetch_add(1, Ordering::Relaxed);
                 if self.parts.status.no_space.swap(false, Ordering::Relaxed) {
                     tracing::info!(partition = self.parts.partition, "space again: submissions are accepted");
                 }

@@ -95,6 +95,14 @@ pub(crate) struct OwnerStatus {
     pub(crate) terminal_runs: AtomicU64,
     /// Events decided so far by this process.
     pub(crate) events: AtomicU64,
+    /// Batches of decisions made durable so far by this process.
+    pub(crate) commits: AtomicU64,
+    /// Checkpoints taken so far by this process.
+    pub(crate) checkpoints: AtomicU64,
+    /// How long this process took to take the partition over, the last time: microseconds.
+    pub(crate) recovery_us: AtomicU64,
+    /// How many events it read for that, those of the checkpoint included.
+    pub(crate) recovery_events: AtomicU64,
 }
 
 /// Everything an owner is made of.
@@ -227,12 +235,15 @@ impl Owner {
         let decision = owner.core.resume(now, clean_stop);
         owner.hold(decision);
         owner.publish_status();
+        let elapsed = began.elapsed();
+        owner.parts.status.recovery_us.store(elapsed.as_micros() as u64, Ordering::Relaxed);
+        owner.parts.status.recovery_events.store(events, Ordering::Relaxed);
         tracing::info!(
             partition = owner.parts.partition,
             events,
             live_runs = owner.core.live_runs(),
             clean_stop,
-            elapsed_ms = began.elapsed().as_millis() as u64,
+            elapsed_ms = elapsed.as_millis() as u64,
             "partition recovered"
         );
         Ok(owner)

@@ -77,6 +77,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use rdkafka::{
@@ -247,6 +248,13 @@ impl Kafka {
     }
 }
 
+/// How long a client that is of no use any more is left alone before it is closed.
+///
+/// A consumer that was sent to another place stops reading at the old one first. If it is closed before it has stopped,
+/// librdkafka (2.12) stops it twice, and then its own assertion ends the process (`rd_kafka_assignment_partition_stopped`).
+/// It stops within milliseconds.
+const CLOSED_AFTER: Duration = Duration::from_millis(500);
+
 /// A client of librdkafka that is closed on a thread of its own: closing waits for librdkafka's threads.
 pub(crate) struct Retired<C: Send + 'static>(Option<C>);
 
@@ -268,7 +276,10 @@ impl<C: Send + 'static> Drop for Retired<C> {
     fn drop(&mut self) {
         if let Some(client) = self.0.take() {
             // Without a thread it is closed here, and somebody waits.
-            let _ = std::thread::Builder::new().name("kafka-close".into()).spawn(move || drop(client));
+            let _ = std::thread::Builder::new().name("kafka-close".into()).spawn(move || {
+                std::thread::sleep(CLOSED_AFTER);
+                drop(client);
+            });
         }
     }
 }
