@@ -29,6 +29,8 @@ use crate::{error::JournalError, unblock::unblock};
 const WITHIN: Duration = Duration::from_secs(5);
 /// How long a connection may take to open.
 const CONNECT_WITHIN: Duration = Duration::from_secs(3);
+/// How many complaints are heard out.
+const COMPLAINTS_MAX: usize = 32;
 /// Where librdkafka connects when an address names no port.
 const PORT: u16 = 9092;
 
@@ -93,10 +95,13 @@ impl Complaints {
 impl ClientContext for Complaints {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         super::context::log(level, facility, message);
-        if matches!(level, RDKafkaLogLevel::Error | RDKafkaLogLevel::Critical) {
-            // It begins with the name of a thread.
-            let text = message.split_once("]: ").map_or(message, |(_, text)| text);
-            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(text.to_owned());
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        super::context::note(&error, reason);
+        // That none is left says less than why each went.
+        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown) {
+            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
         }
     }
 }
@@ -189,7 +194,11 @@ impl Asker {
         self.ask("ask the brokers", |asker| {
             // Of one topic: the list of all can be long.
             let journal = asker.config.topics().journal.clone();
-            let metadata = asker.consumer.fetch_metadata(Some(&journal), WITHIN)?;
+            let asked = asker.consumer.fetch_metadata(Some(&journal), WITHIN);
+            if asked.is_err() {
+                asker.hear_complaints();
+            }
+            let metadata = asked?;
             let broker = |broker: &rdkafka::metadata::MetadataBroker| {
                 (broker.id(), format!("{}:{}", broker.host(), broker.port()))
             };
@@ -199,6 +208,15 @@ impl Asker {
             })
         })
         .await
+    }
+
+    /// Complaints wait in a queue until somebody polls it.
+    fn hear_complaints(&self) {
+        for _ in 0..COMPLAINTS_MAX {
+            if self.consumer.poll(Duration::from_millis(10)).is_none() {
+                break;
+            }
+        }
     }
 
     fn options(&self) -> AdminOptions {
