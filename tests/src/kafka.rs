@@ -221,12 +221,17 @@ impl Deployment {
 
     /// What its hosts are started with.
     pub fn settings(&self) -> Settings {
+        Settings::new().with_config(&self.config())
+    }
+
+    /// Its part of the configuration (TOML).
+    pub fn config(&self) -> String {
         let Self { brokers, prefix, partitions } = self;
-        Settings::new().with_config(&format!(
+        format!(
             "partitions = {partitions}\n[kafka]\nbrokers = \"{brokers}\"\nprefix = \"{prefix}\"\n\
-             session_timeout = \"{}s\"",
+             session_timeout = \"{}s\"\n",
             SESSION.as_secs()
-        ))
+        )
     }
 
     /// How its journal is reached.

@@ -16,7 +16,7 @@ async fn every_help_has_an_example() {
     assert!(top.contains("reipaz "), "{top}");
     let commands = [
         "serve", "dev", "run", "validate", "publish", "submit", "status", "list", "cancel", "logs", "sql",
-        "plugin", "new",
+        "plugin", "new", "doctor",
     ];
     let nested = [
         ["plugin", "build"],

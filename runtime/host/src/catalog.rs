@@ -22,7 +22,7 @@ use reipaz_core::{
 use reipaz_engine::{Engine, Grants};
 
 pub(crate) use self::{
-    binaries::Binaries,
+    binaries::{Binaries, shared_folder, shared_store},
     plugins::{Install, Plugin},
     records::OWNER,
     workflows::Version,

@@ -10,6 +10,7 @@ mod catalog;
 pub mod cli;
 mod clock;
 pub mod config;
+mod doctor;
 pub mod facade;
 mod history;
 mod json_text;

@@ -368,13 +368,19 @@ async fn start_store(config: &Config) -> Option<Store> {
         ClickHouseMode::Embedded => Target::Embedded {
             library: config.clickhouse.library.clone(),
             dir: config.paths().clickhouse,
-            child: vec![
-                std::env::current_exe().map_or_else(|_| "reipaz".into(), std::path::PathBuf::into_os_string),
-                "internal-clickhouse".into(),
-            ],
+            child: clickhouse_child(),
         },
     };
     Some(Store::start(StoreConfig { target, ..StoreConfig::default() }).await)
+}
+
+/// Program and first argument of what carries the embedded ClickHouse.
+pub(crate) fn clickhouse_child() -> Vec<std::ffi::OsString> {
+    let program = std::env::current_exe();
+    vec![
+        program.map_or_else(|_| "reipaz".into(), std::path::PathBuf::into_os_string),
+        "internal-clickhouse".into(),
+    ]
 }
 
 async fn install_standard_plugins(catalog: &Catalog, engine: &Engine) -> Result<(), HostError> {

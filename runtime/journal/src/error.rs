@@ -142,6 +142,20 @@ pub enum JournalError {
         /// What creates it.
         command: String,
     },
+    /// A topic is set so that Kafka deletes what we need.
+    #[error("topic {topic} has {setting} = {found}: {why}; mend it with:\n  {command}")]
+    TopicSetting {
+        /// The topic.
+        topic: String,
+        /// The setting's name.
+        setting: &'static str,
+        /// Its value.
+        found: String,
+        /// What that does.
+        why: &'static str,
+        /// What mends it.
+        command: String,
+    },
     /// What a topic holds is not what was written there. Nothing was changed.
     #[error("topic {topic}, partition {partition}, offset {offset} cannot be read: {why}. {remedy}")]
     DamagedTopic {

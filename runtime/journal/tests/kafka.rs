@@ -4,6 +4,7 @@
 //! over in `REIPAZ_TEST_KAFKA`.
 #![expect(clippy::unwrap_used, reason = "a test's failure is its panic")]
 
+mod kafka_examine;
 mod kafka_support;
 mod suite;
 

@@ -116,23 +116,26 @@ async fn ping(client: &Client) -> Result<(), String> {
     }
 }
 
+/// A client of a server, without a database.
+pub(crate) fn external(url: &str, user: Option<&str>, password: Option<&str>) -> Client {
+    let client = Client::default().with_url(url);
+    let client = user.into_iter().fold(client, |client, user| client.with_user(user));
+    password.into_iter().fold(client, |client, password| client.with_password(password))
+}
+
+/// A client of the embedded engine, without a database.
+pub(crate) fn embedded(engine: &Engine) -> Client {
+    Client::default().with_url(&engine.url).with_user("reipaz").with_password(&engine.token)
+}
+
 async fn connect(config: &StoreConfig, known_bad: &mut Option<KnownBad>) -> Result<Connected, Status> {
     let (client, engine, database) = match &config.target {
         Target::External { url, database, user, password } => {
-            let mut client = Client::default().with_url(url);
-            if let Some(user) = user {
-                client = client.with_user(user);
-            }
-            if let Some(password) = password {
-                client = client.with_password(password);
-            }
-            (client, None, database.as_str())
+            (external(url, user.as_deref(), password.as_deref()), None, database.as_str())
         }
         Target::Embedded { library, dir, child } => {
             let engine = start_engine(library.as_deref(), dir, child, known_bad).await?;
-            let client =
-                Client::default().with_url(&engine.url).with_user("reipaz").with_password(&engine.token);
-            (client, Some(engine), DATABASE)
+            (embedded(&engine), Some(engine), DATABASE)
         }
     };
     let prepared = tokio::time::timeout(config.query_timeout, migrate::prepare(&client, database)).await;

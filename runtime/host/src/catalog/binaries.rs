@@ -53,13 +53,11 @@ impl Binaries {
             None if scaled => Shared::Missing,
             None => Shared::NotNeeded,
             Some(url) => {
-                let url = url::Url::parse(url)?;
-                if url.scheme() == "file" {
-                    let path = url.to_file_path().map_err(|()| "a file:// URL needs an absolute path")?;
-                    std::fs::create_dir_all(path)?;
+                if let Some(folder) = shared_folder(url)? {
+                    std::fs::create_dir_all(folder)?;
                 }
-                let (store, place) = object_store::parse_url_opts(&url, std::env::vars())?;
-                Shared::Store(Arc::from(store), place)
+                let (store, place) = shared_store(url)?;
+                Shared::Store(store, place)
             }
         };
         Ok(Self { folder, shared })
@@ -114,6 +112,21 @@ impl Binaries {
     fn failed(&self, path: &Path, source: std::io::Error) -> BinaryError {
         BinaryError::Folder { path: path.to_owned(), source }
     }
+}
+
+/// The folder that a `file://` URL stands for.
+pub(crate) fn shared_folder(url: &str) -> Result<Option<PathBuf>, Box<dyn std::error::Error>> {
+    let url = url::Url::parse(url)?;
+    if url.scheme() != "file" {
+        return Ok(None);
+    }
+    Ok(Some(url.to_file_path().map_err(|()| "a file:// URL needs an absolute path")?))
+}
+
+/// The store that a URL stands for, and the place in it.
+pub(crate) fn shared_store(url: &str) -> Result<(Arc<dyn ObjectStore>, Place), Box<dyn std::error::Error>> {
+    let (store, place) = object_store::parse_url_opts(&url::Url::parse(url)?, std::env::vars())?;
+    Ok((Arc::from(store), place))
 }
 
 fn name(digest: &Digest) -> String {

@@ -5,8 +5,8 @@ use std::{fmt, process::ExitCode};
 /// What an exit code means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Code {
-    /// The run failed, or was cancelled.
-    RunFailed = 1,
+    /// The run failed, or was cancelled; the doctor found a failure.
+    Failed = 1,
     /// The command line, or a file that it names, is wrong. (clap ends with this code too.)
     Usage = 2,
     /// No host answers.
@@ -33,7 +33,7 @@ pub(crate) enum Code {
 pub(crate) const TABLE: &str = "\
 Exit codes:
    0  done               4  refused by the host          11  port in use
-   1  the run failed     5  mistakes in the document     12  data directory in use
+   1  run, check failed  5  mistakes in the document     12  data directory in use
    2  wrong usage        6  a tool is missing or failed  13  journal damaged
    3  no host answers   10  configuration wrong          14  host failed";
 

@@ -1,14 +1,15 @@
-//! The command line. Each command is a file: its arguments, its help, what it does. All but `serve`, `dev` and what
-//! builds plugins are clients of the HTTP API and know the host by nothing else.
+//! The command line. Each command is a file: its arguments, its help, what it does. All but `serve`, `dev`, `doctor`
+//! and what builds plugins are clients of the HTTP API and know the host by nothing else.
 //!
 //! For a person there are tables and a live view; for a pipe (or with `--json`) JSON on standard output and words on
-//! standard error. `exit` lists the exit codes.
+//! standard error. (`doctor` prints its table into a pipe too: it is read in logs.) `exit` lists the exit codes.
 
 mod build;
 mod client;
 mod completions;
 mod dev;
 mod diagnostics;
+mod doctor;
 mod document;
 mod exit;
 mod follow;
@@ -60,6 +61,7 @@ Example:
 enum Command {
     Serve(serve::Args),
     Dev(dev::Args),
+    Doctor(doctor::Args),
     Run(run::Args),
     Validate(document::ValidateArgs),
     Publish(document::PublishArgs),
@@ -93,6 +95,7 @@ fn dispatch(command: Command) -> Done {
     match command {
         Command::Serve(args) => carry(serve::run(args)),
         Command::Dev(args) => carry(dev::run(args)),
+        Command::Doctor(args) => carry(doctor::run(args)),
         Command::Run(args) => carry(run::run(args)),
         Command::Validate(args) => carry(document::validate(args)),
         Command::Publish(args) => caller()?.block_on(document::publish(args)),

@@ -67,7 +67,7 @@ pub(crate) async fn run(args: Args) -> Done {
         () = signals.next() => {
             let what = if session.is_own() { "and its host go" } else { "goes on" };
             output::note(&format!("interrupted; the run {what}"));
-            Err(Failure::silent(Code::RunFailed))
+            Err(Failure::silent(Code::Failed))
         }
     };
     let closed = session.close().await;
@@ -141,22 +141,22 @@ pub(crate) fn conclude(ended: &Fetched, timeout: Option<Duration>, own: bool) ->
     match run.status {
         RunStatus::Completed => Ok(()),
         RunStatus::Failed => {
-            let Some(error) = &run.error else { return Err(Failure::silent(Code::RunFailed)) };
+            let Some(error) = &run.error else { return Err(Failure::silent(Code::Failed)) };
             let at = error.step.as_ref().map(|step| format!(" in step {step}")).unwrap_or_default();
             let attempt = error.attempt.map(|attempt| format!(", attempt {attempt}")).unwrap_or_default();
             let (class, code) = (error.class.as_str(), &error.code);
             let failure = format!("the run failed{at}{attempt}: {} [{class}, {code}]", error.message);
-            let failure = Failure::new(Code::RunFailed, failure);
+            let failure = Failure::new(Code::Failed, failure);
             Err(if own {
                 failure
             } else {
                 failure.hint(format!("reipaz logs {0}; reipaz retry {0}", run.id))
             })
         }
-        RunStatus::Cancelled => Err(Failure::new(Code::RunFailed, "the run was cancelled")),
+        RunStatus::Cancelled => Err(Failure::new(Code::Failed, "the run was cancelled")),
         status => {
             let after = timeout.map(format_duration).unwrap_or_default();
-            let failure = Failure::new(Code::RunFailed, format!("after {after} the run is still {status}"));
+            let failure = Failure::new(Code::Failed, format!("after {after} the run is still {status}"));
             Err(if own {
                 failure
             } else {

@@ -14,7 +14,7 @@ use super::{
     output,
 };
 use crate::{
-    config::{ClickHouseMode, Config},
+    config::{ClickHouseMode, Config, ConfigError},
     serve::{Host, HostError},
 };
 
@@ -36,7 +36,7 @@ pub(crate) struct Args {
     pub(crate) host: HostArgs,
 }
 
-/// What both `serve` and `dev` take.
+/// What `serve`, `dev` and `doctor` take.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(crate) struct HostArgs {
     /// Where everything durable lives [default: ./reipaz-data]
@@ -62,8 +62,12 @@ pub(crate) struct HostArgs {
 impl HostArgs {
     /// The whole configuration.
     pub(crate) fn config(&self) -> Result<Config, Failure> {
-        let mut config =
-            Config::load(self.config.as_deref()).map_err(|error| Failure::new(Code::Config, error))?;
+        self.read().map_err(|error| Failure::new(Code::Config, error))
+    }
+
+    /// The whole configuration, or why it cannot be read.
+    pub(crate) fn read(&self) -> Result<Config, ConfigError> {
+        let mut config = Config::load(self.config.as_deref())?;
         if let Some(data_dir) = &self.data_dir {
             config.data_dir.clone_from(data_dir);
         }

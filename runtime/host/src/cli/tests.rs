@@ -47,6 +47,7 @@ fn a_line_of_each_kind_is_understood() {
         "reipaz plugin inspect transform",
         "reipaz new step hello",
         "reipaz dev",
+        "reipaz doctor --kafka 127.0.0.1:9092 --data-dir ./data --json",
         "reipaz completions zsh",
     ] {
         if let Err(error) = parse(line) {

@@ -85,9 +85,7 @@ impl Lock {
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                let mut text = String::new();
-                // Only for the message: whoever holds the lock may be about to write its number.
-                let pid = file.read_to_string(&mut text).ok().and_then(|_| text.trim().parse().ok());
+                let pid = said_pid(&mut file);
                 return Err(JournalError::Locked { dir: layout.root.clone(), pid });
             }
             Err(TryLockError::Error(source)) => return Err(fail(source)),
@@ -97,6 +95,34 @@ impl Lock {
         writeln!(file, "{}", std::process::id()).map_err(fail)?;
         Ok(Self(file))
     }
+}
+
+/// Who holds the lock; `None` if nobody does. Holds a shared lock for a moment, so a host that starts just then is told
+/// that the directory is in use.
+pub(crate) fn holder(layout: &Layout) -> Result<Option<Holder>, JournalError> {
+    let mut file = match File::open(&layout.lock) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(failed("read", &layout.lock, source)),
+    };
+    match file.try_lock_shared() {
+        Ok(()) => Ok(None),
+        Err(TryLockError::WouldBlock) => Ok(Some(Holder { pid: said_pid(&mut file) })),
+        Err(TryLockError::Error(source)) => Err(failed("lock", &layout.lock, source)),
+    }
+}
+
+/// A process that has a data directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// Its number, when that can be read.
+    pub pid: Option<u32>,
+}
+
+/// Only for messages: whoever holds the lock may be about to write its number.
+fn said_pid(file: &mut File) -> Option<u32> {
+    let mut text = String::new();
+    file.read_to_string(&mut text).ok().and_then(|_| text.trim().parse().ok())
 }
 
 /// What the directory was made for.

@@ -73,6 +73,7 @@ use self::{
 };
 pub use self::{
     catalog::{CATALOG_KEY_BYTES_LIMIT, CATALOG_VALUE_BYTES_LIMIT},
+    directory::Holder,
     disk::Faults,
     partition::BATCH_BYTES_LIMIT,
     segment::PARTITIONS_LIMIT,
@@ -149,6 +150,15 @@ impl Drop for Running {
 }
 
 impl Embedded {
+    /// Whether a directory was made as configured, and which process has it. Nothing is made or changed; the records are
+    /// not read.
+    pub fn examine(config: &EmbeddedConfig) -> Result<Option<Holder>, JournalError> {
+        config.check()?;
+        let layout = Layout::new(&config.dir);
+        Meta::read(&layout, config.partitions)?;
+        directory::holder(&layout)
+    }
+
     /// Opens (or makes) a data directory: takes the lock, checks the whole log, mends what a crash may have left.
     pub async fn open(config: EmbeddedConfig) -> Result<Self, JournalError> {
         config.check()?;

@@ -155,6 +155,52 @@ impl KafkaConfig {
         format!("{}.{}owners", self.deployment, self.prefix)
     }
 
+    /// The start of a command line of Kafka's own tools.
+    pub(crate) fn tool(&self, name: &str) -> String {
+        // How a client proves itself stands in a file of the operator's.
+        let file = match self.security {
+            Security::Plaintext => "",
+            Security::Tls(_) | Security::Sasl { .. } => " --command-config client.properties",
+        };
+        format!("{name} --bootstrap-server {}{file}", self.brokers)
+    }
+
+    /// What an operator types to allow us something on all names that begin with `prefix`.
+    pub(crate) fn allow(&self, what: &str, prefix: &str) -> String {
+        let user = match &self.security {
+            Security::Sasl { username, .. } => username,
+            Security::Plaintext => "ANONYMOUS",
+            Security::Tls(_) => "CN=...",
+        };
+        let tool = self.tool("kafka-acls.sh");
+        format!(
+            "{tool} --add --allow-principal 'User:{user}' {what} '{prefix}' --resource-pattern-type prefixed"
+        )
+    }
+
+    /// For looking only: part of no group, makes no topics.
+    pub(crate) fn examiner(&self) -> ClientConfig {
+        let mut client = self.finish(self.client());
+        client.set("allow.auto.create.topics", "false").set("enable.auto.commit", "false");
+        client
+    }
+
+    /// For asking whether the group may be used: it never joins.
+    pub(crate) fn group_examiner(&self) -> ClientConfig {
+        let mut client = self.examiner();
+        client.set("group.id", self.group());
+        client
+    }
+
+    /// For asking whether transactions may be used, under an id that no owner has, with a timeout that no broker allows:
+    /// it refuses after it has checked who asks and before it notes anything.
+    pub(crate) fn transaction_examiner(&self) -> ClientConfig {
+        let mut client = self.finish(self.producer());
+        client.set("transactional.id", format!("{}.{}doctor", self.deployment, self.prefix));
+        client.set("transaction.timeout.ms", i32::MAX.to_string());
+        client
+    }
+
     /// A client of any kind.
     pub(crate) fn client(&self) -> ClientConfig {
         let mut client = ClientConfig::new();

@@ -59,6 +59,7 @@ mod catalog;
 mod config;
 mod context;
 mod deliveries;
+mod examine;
 mod frame;
 mod greet;
 mod group;
@@ -67,6 +68,7 @@ mod partition;
 mod reader;
 mod retry;
 mod scout;
+mod settings;
 mod tasks;
 mod topics;
 mod transaction;
@@ -93,6 +95,7 @@ use self::{
 };
 pub use self::{
     config::{KafkaConfig, MESSAGE_BYTES_DEFAULT, PARTITIONS_LIMIT, PREFIX_DEFAULT, Sasl, Security, Tls},
+    examine::{Finding, Grade},
     partition::BATCH_BYTES_LIMIT,
 };
 use crate::{
@@ -189,7 +192,7 @@ impl Local {
 
 impl Kafka {
     /// Reaches the brokers, makes the topics that are missing (or says which command does), checks their partition
-    /// counts, and reads the catalogue.
+    /// counts and settings, and reads the catalogue.
     pub async fn open(config: KafkaConfig) -> Result<Self, JournalError> {
         config.check()?;
         let client = Client::new(config);
@@ -205,6 +208,11 @@ impl Kafka {
         let producer = Arc::new(Retired::new(producer));
         let catalog = Arc::new(KafkaCatalog::open(&client, producer.clone()).await?);
         Ok(Self { running: Arc::new(Running { client, admin }), producer, catalog })
+    }
+
+    /// Looks at brokers, topics and rights as a host needs them, and changes nothing. Takes some seconds at most.
+    pub async fn examine(config: KafkaConfig) -> Vec<Finding> {
+        examine::examine(config).await
     }
 
     /// The journal.

@@ -3,9 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use rdkafka::{
-    admin::{AdminOptions, NewTopic, TopicReplication},
+    admin::{AdminOptions, ConfigResource, NewTopic, TopicReplication},
     client::Client,
     error::RDKafkaErrorCode,
+    metadata::MetadataTopic,
 };
 
 use super::{
@@ -14,6 +15,7 @@ use super::{
     context::Logged,
     failed,
     retry::{self, Failed},
+    settings::{self, Deviation, Harm, Setting},
 };
 use crate::{error::JournalError, unblock::unblock};
 
@@ -35,21 +37,22 @@ pub(crate) struct Topics {
 }
 
 /// A topic as it should be.
-struct Wanted {
-    name: Arc<str>,
-    partitions: u32,
+pub(crate) struct Wanted {
+    pub(crate) name: Arc<str>,
+    pub(crate) partitions: u32,
     /// Whether another count is an error.
-    exact: bool,
-    settings: Vec<(&'static str, String)>,
+    pub(crate) exact: bool,
+    /// Whether it holds all that there is of runs: no host starts while Kafka deletes it.
+    vital: bool,
+    settings: Vec<Setting>,
 }
 
-/// Nothing is deleted by age or size: we delete what a checkpoint and the sink have made superfluous.
-const KEPT: [(&str, &str); 3] =
-    [("cleanup.policy", "delete"), ("retention.ms", "-1"), ("retention.bytes", "-1")];
-/// For readers outside: seven days.
-const A_WEEK: [(&str, &str); 2] = [("cleanup.policy", "delete"), ("retention.ms", "604800000")];
-/// The newest value of each key.
-const COMPACTED: [(&str, &str); 2] = [("cleanup.policy", "compact"), ("min.cleanable.dirty.ratio", "0.1")];
+/// A topic as it is.
+#[derive(Clone, Copy)]
+struct Found {
+    partitions: u32,
+    replicas: u16,
+}
 
 impl Topics {
     pub(crate) fn new(prefix: &str) -> Self {
@@ -64,79 +67,137 @@ impl Topics {
         }
     }
 
-    fn wanted(&self, config: &KafkaConfig) -> Vec<Wanted> {
-        let durable = durability(config);
-        let wanted = |name: &Arc<str>, partitions, exact, settings: &[(&'static str, &str)]| {
-            let settings = settings.iter().map(|(name, value)| (*name, (*value).to_owned()));
-            let settings = settings.chain(durable.iter().cloned()).collect();
-            Wanted { name: name.clone(), partitions, exact, settings }
+    pub(crate) fn wanted(&self, config: &KafkaConfig) -> Vec<Wanted> {
+        let durable = settings::durable(config);
+        let wanted = |name: &Arc<str>, partitions, exact, mut settings: Vec<Setting>| {
+            settings.extend(durable.iter().cloned());
+            Wanted { name: name.clone(), partitions, exact, vital: *name == self.journal, settings }
         };
         vec![
-            wanted(&self.tasks, config.partitions, true, &KEPT),
-            wanted(&self.messages, config.partitions, true, &KEPT),
-            wanted(&self.journal, config.partitions, true, &KEPT),
-            wanted(&self.results, config.partitions, false, &A_WEEK),
-            wanted(&self.rejected, config.partitions, false, &A_WEEK),
-            wanted(&self.catalog, 1, true, &COMPACTED),
+            wanted(&self.tasks, config.partitions, true, settings::kept()),
+            wanted(&self.messages, config.partitions, true, settings::kept()),
+            wanted(&self.journal, config.partitions, true, settings::kept()),
+            wanted(&self.results, config.partitions, false, settings::a_week()),
+            wanted(&self.rejected, config.partitions, false, settings::a_week()),
+            wanted(&self.catalog, 1, true, settings::compacted()),
         ]
     }
 }
 
-/// What every topic needs so that an acknowledged write is not lost.
-fn durability(config: &KafkaConfig) -> Vec<(&'static str, String)> {
-    let mut settings = vec![
-        ("unclean.leader.election.enable", "false".to_owned()),
-        ("max.message.bytes", (config.message_bytes + BATCH_OVERHEAD_BYTES).to_string()),
-    ];
-    if let Some(replicas) = config.replication {
-        settings.push(("min.insync.replicas", replicas.min(2).to_string()));
-    }
-    settings
-}
-
-/// What Kafka adds to the largest message, and a key and headers.
-const BATCH_OVERHEAD_BYTES: usize = 128 << 10;
-
 impl Wanted {
     /// What an operator types where we may not create topics.
-    fn command(&self, config: &KafkaConfig) -> String {
+    pub(crate) fn command(&self, config: &KafkaConfig) -> String {
         let mut command = format!(
-            "kafka-topics.sh --bootstrap-server {} --create --topic {} --partitions {}",
-            config.brokers, self.name, self.partitions
+            "{} --create --topic {} --partitions {}",
+            config.tool("kafka-topics.sh"),
+            self.name,
+            self.partitions
         );
         if let Some(replicas) = config.replication {
             command.push_str(&format!(" --replication-factor {replicas}"));
         }
-        for (name, value) in &self.settings {
-            command.push_str(&format!(" --config {name}={value}"));
+        for setting in self.made_with(config) {
+            command.push_str(&format!(" --config {}={}", setting.name, setting.value));
         }
         command
     }
 
-    fn new_topic(&self, config: &KafkaConfig) -> NewTopic<'_> {
+    /// What an operator types to mend a setting.
+    pub(crate) fn mending(&self, config: &KafkaConfig, wrong: &Deviation) -> String {
+        format!(
+            "{} --alter --entity-type topics --entity-name {} --add-config {}={}",
+            config.tool("kafka-configs.sh"),
+            self.name,
+            wrong.name,
+            wrong.wanted
+        )
+    }
+
+    /// The topic with what it is made with (see [`Wanted::made_with`]).
+    pub(crate) fn new_topic<'a>(&'a self, config: &KafkaConfig, settings: &'a [Setting]) -> NewTopic<'a> {
         // -1 leaves it to the brokers.
         let replication = TopicReplication::Fixed(config.replication.map_or(-1, i32::from));
-        let mut topic = NewTopic::new(&self.name, self.partitions as i32, replication);
-        for (name, value) in &self.settings {
-            topic = topic.set(name, value);
-        }
-        topic
+        let topic = NewTopic::new(&self.name, self.partitions as i32, replication);
+        settings.iter().fold(topic, |topic, setting| topic.set(setting.name, &setting.value))
+    }
+
+    /// What it is made with.
+    pub(crate) fn made_with(&self, config: &KafkaConfig) -> Vec<Setting> {
+        self.settings.iter().cloned().chain(config.replication.map(settings::in_sync)).collect()
+    }
+
+    /// What is wrong with the settings of a topic that stands on so many brokers.
+    pub(crate) fn judge(&self, found: &ConfigResource, replicas: u16) -> Vec<Deviation> {
+        let in_sync = settings::in_sync(replicas);
+        settings::judge(self.settings.iter().chain([&in_sync]), found)
+    }
+
+    /// Whether a host has to refuse to start.
+    fn is_deleted_by(&self, wrong: &Deviation) -> bool {
+        self.vital && wrong.harm == Harm::Deletes
     }
 }
 
 /// Makes the topics that are missing, and refuses those that are not as they must be.
 pub(crate) async fn ensure(admin: &Arc<Admin>, config: &KafkaConfig) -> Result<(), JournalError> {
     let wanted = config.topics().wanted(config);
-    let found = find(admin, config, &wanted, false).await?;
+    let before = find(admin, config, &wanted, false).await?;
     let missing: Vec<&Wanted> =
-        wanted.iter().zip(&found).filter(|(_, count)| count.is_none()).map(|(topic, _)| topic).collect();
+        wanted.iter().zip(&before).filter(|(_, found)| found.is_none()).map(|(topic, _)| topic).collect();
     create(admin, config, &missing).await?;
-    let found = if missing.is_empty() { found } else { find(admin, config, &wanted, true).await? };
-    for (topic, count) in wanted.iter().zip(found) {
-        let found = count.unwrap_or_default();
+    let found = if missing.is_empty() { before.clone() } else { find(admin, config, &wanted, true).await? };
+    for (topic, found) in wanted.iter().zip(found) {
+        let found = found.map(|found| found.partitions).unwrap_or_default();
         if found != topic.partitions && topic.exact {
             let asked = topic.partitions;
             return Err(JournalError::TopicPartitions { topic: topic.name.to_string(), found, asked });
+        }
+    }
+    let there = wanted.iter().zip(before).filter_map(|(topic, found)| Some((topic, found?))).collect();
+    check_settings(admin, config, there).await
+}
+
+/// Refuses topics whose settings delete the journal under us, and warns of whatever else is wrong with those that were
+/// there before.
+async fn check_settings(
+    admin: &Admin,
+    config: &KafkaConfig,
+    topics: Vec<(&Wanted, Found)>,
+) -> Result<(), JournalError> {
+    if topics.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<&str> = topics.iter().map(|(topic, _)| &*topic.name).collect();
+    let options = AdminOptions::new().request_timeout(Some(config.request_timeout));
+    let read = match settings::read(admin, &names, &options).await {
+        Ok(read) => read,
+        Err(error) => {
+            tracing::warn!(%error, "the topics' settings are not checked");
+            return Ok(());
+        }
+    };
+    for ((topic, found), settings) in topics.into_iter().zip(read) {
+        let settings = match settings {
+            Ok(settings) => settings,
+            Err(error) => {
+                let help = "allow this principal DescribeConfigs on the topic";
+                tracing::warn!(topic = %topic.name, %error, help, "a topic's settings are not checked");
+                continue;
+            }
+        };
+        for wrong in topic.judge(&settings, found.replicas) {
+            let command = topic.mending(config, &wrong);
+            if topic.is_deleted_by(&wrong) {
+                return Err(JournalError::TopicSetting {
+                    topic: topic.name.to_string(),
+                    setting: wrong.name,
+                    found: wrong.found,
+                    why: wrong.why,
+                    command,
+                });
+            }
+            let Deviation { name: setting, found, wanted, why, .. } = &wrong;
+            tracing::warn!(topic = %topic.name, setting, found, wanted, why, command, "a topic is set wrong");
         }
     }
     Ok(())
@@ -148,7 +209,9 @@ async fn create(admin: &Arc<Admin>, config: &KafkaConfig, missing: &[&Wanted]) -
     }
     let timeout = Some(config.request_timeout);
     let options = AdminOptions::new().request_timeout(timeout).operation_timeout(timeout);
-    let topics: Vec<NewTopic<'_>> = missing.iter().map(|topic| topic.new_topic(config)).collect();
+    let settings: Vec<Vec<Setting>> = missing.iter().map(|topic| topic.made_with(config)).collect();
+    let topics = missing.iter().zip(&settings).map(|(topic, settings)| topic.new_topic(config, settings));
+    let topics: Vec<NewTopic<'_>> = topics.collect();
     let results = admin.create_topics(&topics, &options).await.map_err(failed("create topics"))?;
     for (topic, result) in missing.iter().zip(results) {
         match result {
@@ -169,35 +232,35 @@ async fn create(admin: &Arc<Admin>, config: &KafkaConfig, missing: &[&Wanted]) -
     Ok(())
 }
 
-/// The partition counts of the topics; `None` for one that does not exist. Waits for brokers, and with `all` until every
+/// The topics as they are; `None` for one that does not exist. Waits for brokers, and with `all` until every
 /// topic is there with a leader for each partition.
 async fn find(
     admin: &Arc<Admin>,
     config: &KafkaConfig,
     wanted: &[Wanted],
     all: bool,
-) -> Result<Vec<Option<u32>>, JournalError> {
+) -> Result<Vec<Option<Found>>, JournalError> {
     let (admin, within) = (admin.clone(), config.request_timeout);
     let names: Vec<Arc<str>> = wanted.iter().map(|topic| topic.name.clone()).collect();
     unblock(move || {
         retry::until(within, "read the topics", || {
-            let counts: Result<Vec<_>, _> =
-                names.iter().map(|name| partitions(admin.inner(), name, within)).collect();
-            let counts = counts.map_err(Failed::Later)?;
-            match counts.iter().position(Option::is_none) {
+            let all_found: Result<Vec<_>, _> =
+                names.iter().map(|name| look(admin.inner(), name, within)).collect();
+            let all_found = all_found.map_err(Failed::Later)?;
+            match all_found.iter().position(Option::is_none) {
                 Some(missing) if all => Err(Failed::Later(JournalError::Kafka {
                     what: format!("find topic {}", names[missing]),
                     why: "it was created and is not there yet".into(),
                 })),
-                _ => Ok(counts),
+                _ => Ok(all_found),
             }
         })
     })
     .await
 }
 
-/// How many partitions a topic has; `None` if there is no such topic, or some partition has no leader yet.
-fn partitions(client: &Client<Logged>, topic: &str, within: Duration) -> Result<Option<u32>, JournalError> {
+/// A topic as it is; `None` if there is no such topic, or some partition has no leader yet.
+fn look(client: &Client<Logged>, topic: &str, within: Duration) -> Result<Option<Found>, JournalError> {
     let metadata = client.fetch_metadata(Some(topic), within).map_err(failed("read the topics"))?;
     let found = metadata.topics().iter().find(|found| found.name() == topic);
     let ready = found.filter(|found| {
@@ -205,7 +268,14 @@ fn partitions(client: &Client<Logged>, topic: &str, within: Duration) -> Result<
             && !found.partitions().is_empty()
             && found.partitions().iter().all(|partition| partition.leader() >= 0)
     });
-    Ok(ready.map(|found| found.partitions().len() as u32))
+    Ok(ready
+        .map(|found| Found { partitions: found.partitions().len() as u32, replicas: least_replicas(found) }))
+}
+
+/// On how many brokers each partition of a topic stands at least.
+pub(crate) fn least_replicas(topic: &MetadataTopic) -> u16 {
+    let least = topic.partitions().iter().map(|partition| partition.replicas().len()).min();
+    u16::try_from(least.unwrap_or_default()).unwrap_or(u16::MAX)
 }
 
 #[cfg(test)]

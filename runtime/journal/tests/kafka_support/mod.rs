@@ -12,6 +12,8 @@ use std::{
 use bytes::Bytes;
 use rdkafka::{
     ClientConfig, Offset, TopicPartitionList,
+    admin::{AdminClient, AdminOptions, AlterConfig, ResourceSpecifier},
+    client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer, StreamConsumer},
     error::KafkaError,
     message::Message,
@@ -81,6 +83,18 @@ impl Topics {
         });
         let (low, high) = ends.await.unwrap();
         (low as u64, high as u64)
+    }
+
+    /// Sets a topic as an operator does, and everything else of it to the broker's defaults but what keeps records.
+    pub(crate) async fn alter(&self, topic: &str, settings: &[(&str, &str)]) {
+        let admin: AdminClient<DefaultClientContext> = self.client().create().unwrap();
+        let name = self.name(topic);
+        let kept = [("cleanup.policy", "delete"), ("retention.ms", "-1")];
+        let kept = kept.iter().filter(|(name, _)| settings.iter().all(|(set, _)| set != name));
+        let alteration = AlterConfig::new(ResourceSpecifier::Topic(&name));
+        let alteration = kept.chain(settings).fold(alteration, |all, (name, value)| all.set(name, value));
+        let done = admin.alter_configs(&[alteration], &AdminOptions::new()).await.unwrap();
+        assert!(done.iter().all(Result::is_ok), "{done:?}");
     }
 
     /// Writes a tombstone.
