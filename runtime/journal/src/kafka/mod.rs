@@ -56,6 +56,7 @@
 //! cost it. Closing a client blocks too, and is done on a thread for that ([`Retired`]).
 
 mod catalog;
+mod complaints;
 mod config;
 mod context;
 mod deliveries;

@@ -7,22 +7,17 @@
 mod rights;
 mod topic;
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
 use rdkafka::{
-    ClientContext,
     admin::{AdminClient, AdminOptions, ResourceSpecifier},
-    config::RDKafkaLogLevel,
-    consumer::{BaseConsumer, Consumer, ConsumerContext},
+    consumer::{BaseConsumer, Consumer},
     error::{KafkaError, RDKafkaErrorCode},
 };
 use tokio::net::TcpStream;
 
-use super::{Retired, config::KafkaConfig, failed};
+use super::{Retired, complaints::Complaints, config::KafkaConfig, failed};
 use crate::{error::JournalError, unblock::unblock};
 
 /// How long one question may take.
@@ -76,37 +71,6 @@ impl Finding {
         self
     }
 }
-
-/// Keeps what librdkafka last complained about: its answers only say that there is none.
-#[derive(Clone, Default)]
-struct Complaints(Arc<Mutex<Option<String>>>);
-
-impl Complaints {
-    fn last(&self) -> Option<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// What a failed call says, and why as far as librdkafka told.
-    fn explain(&self, error: &impl ToString) -> String {
-        self.last().unwrap_or_else(|| error.to_string())
-    }
-}
-
-impl ClientContext for Complaints {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        super::context::log(level, facility, message);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        super::context::note(&error, reason);
-        // That none is left says less than why each went.
-        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown) {
-            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
-        }
-    }
-}
-
-impl ConsumerContext for Complaints {}
 
 /// What every question is asked with.
 struct Asker {
