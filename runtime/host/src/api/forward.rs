@@ -1,7 +1,9 @@
 //! Requests about a run that another host decides for are passed on to that host, and its answers come back as they are:
 //! long polls and streams too. A partition that moves meanwhile is looked for again within the request's own time.
 //!
-//! Publishing and installing go to the owner of the first partition: one host at a time gives out version numbers.
+//! Publishing and installing go to the owner of the first partition, so that what was installed a moment ago is known to what
+//! is published next. Should two hosts take themselves for that owner, the catalogue lets one of them be first
+//! ([`reipaz_journal::Catalog::insert`]).
 
 use std::{str::FromStr, sync::Arc, time::Duration};
 

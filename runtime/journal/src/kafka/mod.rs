@@ -91,8 +91,14 @@ use rdkafka::{
 use tokio::sync::watch;
 
 use self::{
-    catalog::KafkaCatalog, context::Logged, deliveries::Arrivals, frame::Stand, group::Membership,
-    partition::KafkaJournal, tasks::KafkaTasks, topics::Topics,
+    catalog::KafkaCatalog,
+    context::Logged,
+    deliveries::Arrivals,
+    frame::Stand,
+    group::Membership,
+    partition::KafkaJournal,
+    tasks::KafkaTasks,
+    topics::{Outlets, Topics},
 };
 pub use self::{
     config::{KafkaConfig, MESSAGE_BYTES_DEFAULT, PARTITIONS_LIMIT, PREFIX_DEFAULT, Sasl, Security, Tls},
@@ -124,6 +130,7 @@ type Admin = Retired<AdminClient<Logged>>;
 pub(crate) struct Running {
     pub(crate) client: Client,
     pub(crate) admin: Arc<Admin>,
+    pub(crate) outlets: Outlets,
 }
 
 /// How Kafka is reached, and what this process knows of the partitions that it owns.
@@ -203,12 +210,12 @@ impl Kafka {
         let admin: AdminClient<Logged> =
             config.admin().create_with_context(Logged).map_err(failed("make a client"))?;
         let admin = Arc::new(Retired::new(admin));
-        topics::ensure(&admin, config).await?;
+        let outlets = topics::ensure(&admin, config).await?;
         let producer: FutureProducer<Logged> =
             config.plain_producer().create_with_context(Logged).map_err(failed("make a producer"))?;
         let producer = Arc::new(Retired::new(producer));
         let catalog = Arc::new(KafkaCatalog::open(&client, producer.clone()).await?);
-        Ok(Self { running: Arc::new(Running { client, admin }), producer, catalog })
+        Ok(Self { running: Arc::new(Running { client, admin, outlets }), producer, catalog })
     }
 
     /// Looks at brokers, topics and rights as a host needs them, and changes nothing. Takes some seconds at most.

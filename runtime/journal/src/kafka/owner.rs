@@ -15,6 +15,7 @@ use super::{
     Client,
     frame::{Header, Kind, Pieces, Pointer, Stand},
     scout::{Last, Place, Scout, Spot},
+    topics::Outlets,
     transaction::{Failure, Transactions, Write},
 };
 use crate::{
@@ -51,6 +52,7 @@ impl Progress {
 /// See the module.
 pub(crate) struct Owner {
     client: Client,
+    outlets: Outlets,
     partition: u32,
     /// Which of this process's owners of the partition this is.
     number: u64,
@@ -73,7 +75,11 @@ pub(crate) struct Found {
 
 impl Owner {
     /// Fences the previous owner and finds out where it left the partition.
-    pub(crate) fn take_over(client: &Client, partition: u32) -> Result<Found, JournalError> {
+    pub(crate) fn take_over(
+        client: &Client,
+        outlets: Outlets,
+        partition: u32,
+    ) -> Result<Found, JournalError> {
         let mut transactions = Transactions::start(&client.config, partition)?;
         // From here on nobody else's commit succeeds. Our first word marks the end of what came before, so that it can be
         // read without guessing whether all of it has become visible.
@@ -99,7 +105,8 @@ impl Owner {
         let tail = stand.checkpoint.map_or(low, |pointer| pointer.tail);
         let (progress, number) = (Arc::default(), client.local(partition).begin(stand));
         let end = mark + 1;
-        let owner = Self { client: client.clone(), partition, number, transactions, stand, end, progress };
+        let owner =
+            Self { client: client.clone(), outlets, partition, number, transactions, stand, end, progress };
         owner.note();
         Ok(Found { owner, checkpoint, tail, consumed: stand.consumed, clean_stop })
     }
@@ -126,20 +133,24 @@ impl Owner {
         let mut writes = writes(&topics.journal, self.partition, &frame);
         writes.extend(batch.messages.iter().map(|message| Write {
             topic: &topics.messages,
-            partition: Some(message.to),
+            partition: message.to,
             key: None,
             headers: &[],
             body: &message.bytes,
         }));
-        writes.extend(batch.published.iter().map(|published| Write {
-            topic: match published.to {
-                Outlet::Results => &topics.results,
-                Outlet::Rejected => &topics.rejected,
-            },
-            partition: None,
-            key: Some(&published.key),
-            headers: &published.headers,
-            body: &published.body,
+        // All of a partition's go to one: each further partition makes the whole transaction slower.
+        writes.extend(batch.published.iter().map(|published| {
+            let (topic, partitions) = match published.to {
+                Outlet::Results => (&topics.results, self.outlets.results),
+                Outlet::Rejected => (&topics.rejected, self.outlets.rejected),
+            };
+            Write {
+                topic,
+                partition: self.partition % partitions,
+                key: Some(&published.key),
+                headers: &published.headers,
+                body: &published.body,
+            }
         }));
         let offsets = self.write(&writes, frame.len()).map_err(|failure| match failure {
             Failure::Fenced => CommitError::Fenced,
@@ -262,13 +273,7 @@ impl Drop for Owner {
 }
 
 fn writes<'a>(journal: &'a str, partition: u32, messages: &'a [Vec<u8>]) -> Vec<Write<'a>> {
-    let write = |body: &'a Vec<u8>| Write {
-        topic: journal,
-        partition: Some(partition),
-        key: None,
-        headers: &[],
-        body,
-    };
+    let write = |body: &'a Vec<u8>| Write { topic: journal, partition, key: None, headers: &[], body };
     messages.iter().map(write).collect()
 }
 

@@ -40,10 +40,10 @@ impl Journal for KafkaJournal {
         if partition >= partitions {
             return Err(JournalError::NoSuchPartition { partition, partitions });
         }
-        let client = self.running.client.clone();
+        let (client, outlets) = (self.running.client.clone(), self.running.outlets);
         let found = unblock({
             let client = client.clone();
-            move || Owner::take_over(&client, partition)
+            move || Owner::take_over(&client, outlets, partition)
         })
         .await?;
         let Found { owner, checkpoint, tail, consumed, clean_stop } = found;

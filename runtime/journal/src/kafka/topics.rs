@@ -139,22 +139,36 @@ impl Wanted {
 }
 
 /// Makes the topics that are missing, and refuses those that are not as they must be.
-pub(crate) async fn ensure(admin: &Arc<Admin>, config: &KafkaConfig) -> Result<(), JournalError> {
+pub(crate) async fn ensure(admin: &Arc<Admin>, config: &KafkaConfig) -> Result<Outlets, JournalError> {
     let wanted = config.topics().wanted(config);
     let before = find(admin, config, &wanted, false).await?;
     let missing: Vec<&Wanted> =
         wanted.iter().zip(&before).filter(|(_, found)| found.is_none()).map(|(topic, _)| topic).collect();
     create(admin, config, &missing).await?;
     let found = if missing.is_empty() { before.clone() } else { find(admin, config, &wanted, true).await? };
+    let mut outlets = Outlets { results: 1, rejected: 1 };
     for (topic, found) in wanted.iter().zip(found) {
         let found = found.map(|found| found.partitions).unwrap_or_default();
         if found != topic.partitions && topic.exact {
             let asked = topic.partitions;
             return Err(JournalError::TopicPartitions { topic: topic.name.to_string(), found, asked });
         }
+        if topic.name == config.topics().results {
+            outlets.results = found.max(1);
+        } else if topic.name == config.topics().rejected {
+            outlets.rejected = found.max(1);
+        }
     }
     let there = wanted.iter().zip(before).filter_map(|(topic, found)| Some((topic, found?))).collect();
-    check_settings(admin, config, there).await
+    check_settings(admin, config, there).await?;
+    Ok(outlets)
+}
+
+/// How many partitions the topics have that are written for readers outside.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Outlets {
+    pub(crate) results: u32,
+    pub(crate) rejected: u32,
 }
 
 /// Refuses topics whose settings delete the journal under us, and warns of whatever else is wrong with those that were

@@ -31,8 +31,7 @@ const LONG: Duration = Duration::from_millis(100);
 /// One message of a transaction.
 pub(crate) struct Write<'a> {
     pub(crate) topic: &'a str,
-    /// By the key's hash if `None`.
-    pub(crate) partition: Option<u32>,
+    pub(crate) partition: u32,
     pub(crate) key: Option<&'a [u8]>,
     pub(crate) headers: &'a [(String, Bytes)],
     pub(crate) body: &'a [u8],
@@ -183,7 +182,7 @@ impl Transactions {
     fn send(&self, number: usize, write: &Write<'_>, deadline: Instant) -> Result<(), KafkaError> {
         let mut record = BaseRecord::with_opaque_to(write.topic, number).payload(write.body);
         record.key = write.key;
-        record.partition = write.partition.map(|partition| partition as i32);
+        record.partition = Some(write.partition as i32);
         record.headers = headers(write.headers);
         loop {
             match self.producer.send(record) {
