@@ -274,7 +274,7 @@ pub enum Refusal {
     #[error("the run is {0}")]
     WrongStatus(super::RunStatus),
     /// It was refused when it was taken up: there is nothing to go on from.
-    #[error("the run never started: its task was refused; submit it again")]
+    #[error("the run never started: its task was refused; submit it again, under another key")]
     NeverStarted(RunId),
     /// `retry` named a step that the workflow does not have.
     #[error("the workflow has no step {0:?}")]

@@ -60,7 +60,7 @@ pub enum FacadeError {
         status: RunStatus,
     },
     /// A retry of a run that was refused when it was taken up.
-    #[error("run {0} never started: its task was refused; submit it again")]
+    #[error("run {0} never started: its task was refused; submit it again, under another key")]
     NeverStarted(RunId),
     /// The component is not one of ours, or breaks a limit.
     #[error("the component was refused: {message}")]

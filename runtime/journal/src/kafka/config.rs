@@ -178,10 +178,10 @@ impl KafkaConfig {
         )
     }
 
-    /// For looking only: part of no group, makes no topics.
+    /// For looking only: part of no group.
     pub(crate) fn examiner(&self) -> ClientConfig {
         let mut client = self.finish(self.client());
-        client.set("allow.auto.create.topics", "false").set("enable.auto.commit", "false");
+        client.set("enable.auto.commit", "false");
         client
     }
 
@@ -206,6 +206,8 @@ impl KafkaConfig {
         let mut client = ClientConfig::new();
         client.set("bootstrap.servers", &self.brokers);
         client.set("client.id", &self.deployment);
+        // Else asking whether a topic is there would make it, with the broker's own settings.
+        client.set("allow.auto.create.topics", "false");
         // Brokers that come back are found again at once.
         client.set("reconnect.backoff.max.ms", "1000");
         // A new partition's leader is asked for as soon as it is needed.

@@ -216,7 +216,7 @@ impl LogReader {
             if !self.pending.is_empty() {
                 return Ok(true);
             }
-            if self.ended {
+            if self.ended && self.durable().is_none_or(|last| last <= after) {
                 // Nobody says whether more has come since; entering again makes Kafka say it.
                 self.enter(self.next)?;
             }
