@@ -65,17 +65,17 @@ fn all(phases: &mut Phases, tally: &mut Tally) -> Result<()> {
         let arguments = [&["build", "--lib", "--bins", "--tests"][..], &SELECTION].concat();
         cargo::build(&arguments)
     })?;
-    let host = built
-        .iter()
-        .find(|b| b.package == "reipaz" && b.kind == "bin" && !b.is_test)
-        .context("cargo did not build the reipaz binary")?
-        .executable
-        .clone();
+    let binary = |name: &str| {
+        let found = built.iter().find(|b| b.target == name && b.kind == "bin" && !b.is_test);
+        found.map(|b| b.executable.clone()).with_context(|| format!("cargo did not build {name}"))
+    };
+    // That build may have replaced the program that runs here.
+    let (host, xtask) = (binary("reipaz")?, binary("xtask")?);
     let tests: Vec<&Built> = built.iter().filter(|b| b.is_test).collect();
     // Without a broker its tests fail and say why; the others run all the same.
     let broker = phases.phase("Kafka", ForTests::obtain);
     let kafka = broker.as_ref().ok().map(|broker| broker.address().to_owned());
-    let needs = Needs { host, library, kafka };
+    let needs = Needs { host, xtask, library, kafka };
 
     let mut inner: Vec<&str> =
         tests.iter().map(|b| b.package.as_str()).filter(|p| *p != END_TO_END).collect();
@@ -104,6 +104,8 @@ fn all(phases: &mut Phases, tally: &mut Tally) -> Result<()> {
 struct Needs {
     /// The real binary.
     host: PathBuf,
+    /// This very command, for tests that want a broker of their own.
+    xtask: PathBuf,
     /// The embedded ClickHouse.
     library: PathBuf,
     /// A broker's address, if there is one.
@@ -130,14 +132,13 @@ impl Tally {
         let mut all_passed = true;
         let libraries = shell::output(shell::command("rustc").args(["--print", "target-libdir"]))?;
         let libraries = libraries.trim();
-        let xtask = std::env::current_exe().context("this program has no path")?;
         for program in programs {
             let mut command = shell::command(&program.executable);
             command.current_dir(&program.folder);
             command
                 .env("REIPAZ_BIN", &needs.host)
                 .env("REIPAZ_CHDB", &needs.library)
-                .env("REIPAZ_XTASK", &xtask)
+                .env("REIPAZ_XTASK", &needs.xtask)
                 .envs(needs.kafka.iter().map(|address| (kafka::BROKER_VARIABLE, address)))
                 .env("CARGO_MANIFEST_DIR", &program.folder)
                 // The tests of a procedural macro are linked to the compiler's own libraries.
