@@ -8,7 +8,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
-    time::{Instant, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use axum::{
@@ -95,6 +95,15 @@ impl Upstream {
             axum::serve(listener, router).await.expect("serving does not end by itself");
         });
         Self { address, state, serving }
+    }
+
+    /// One that answers after 0.2 to 2 s.
+    pub async fn slow() -> Self {
+        Self::start(|call: Call| async move {
+            tokio::time::sleep(Duration::from_millis(200 + (call.number as u64 * 7919) % 1800)).await;
+            "done"
+        })
+        .await
     }
 
     /// Where it is, followed by `path`.

@@ -10,7 +10,7 @@ use reipaz_tests::{
     client::is_terminal,
     host::{Host, Settings},
     kafka::{Broker, Deployment, Engine, SESSION, Secured, Written},
-    upstream::{Call, Upstream},
+    upstream::Upstream,
     wait,
     workflows::{CALL, COUNT},
 };
@@ -259,7 +259,7 @@ async fn a_planned_hand_over_is_short() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_host_loses_nothing() {
     // Given three hosts, and runs that call a server which waits.
-    let upstream = slow_server().await;
+    let upstream = Upstream::slow().await;
     let deployment = Deployment::new(6);
     let mut hosts = three_hosts(&deployment).await;
     let accepted = submit(&hosts, &upstream, "lost", 150).await;
@@ -291,7 +291,7 @@ async fn a_lost_host_loses_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_that_wakes_too_late_changes_nothing() {
     // Given three hosts under load.
-    let upstream = slow_server().await;
+    let upstream = Upstream::slow().await;
     let deployment = Deployment::new(6);
     let hosts = three_hosts(&deployment).await;
     let accepted = submit(&hosts, &upstream, "zombie", 150).await;
@@ -330,7 +330,7 @@ async fn a_host_that_wakes_too_late_changes_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_of_all_hosts_stand_in_one_clickhouse() {
     // Given two hosts, a ClickHouse that both use, and runs on both.
-    let upstream = slow_server().await;
+    let upstream = Upstream::slow().await;
     let engine = Engine::start();
     let deployment = Deployment::new(4);
     let settings = || deployment.settings().with_external_clickhouse(&engine.url, &engine.password);
@@ -407,15 +407,6 @@ async fn a_secured_broker_lets_in_whom_it_knows() {
         println!("{last}");
         assert!(last.contains(said), "{said}: {log}");
     }
-}
-
-/// Answers after 0.2 to 2 s.
-async fn slow_server() -> Upstream {
-    Upstream::start(|call: Call| async move {
-        tokio::time::sleep(Duration::from_millis(200 + (call.number as u64 * 7919) % 1800)).await;
-        "done"
-    })
-    .await
 }
 
 async fn three_hosts(deployment: &Deployment) -> Vec<Host> {

@@ -10,7 +10,7 @@ use reipaz_tests::{
     host::Host,
     kafka::{Broker, Deployment, Engine, SESSION},
     load::{Load, judge, number},
-    upstream::{Call, Upstream},
+    upstream::Upstream,
     wait,
     workflows::{CALL, COUNT},
 };
@@ -34,11 +34,7 @@ impl World {
     async fn new() -> Self {
         let broker = Broker::start();
         let deployment = Arc::new(Deployment::on(broker.address.clone(), PARTITIONS));
-        let upstream = Upstream::start(|call: Call| async move {
-            tokio::time::sleep(Duration::from_millis(200 + (call.number as u64 * 7919) % 1800)).await;
-            "done"
-        });
-        Self { upstream: upstream.await, engine: Engine::start(), deployment, broker }
+        Self { upstream: Upstream::slow().await, engine: Engine::start(), deployment, broker }
     }
 
     async fn host(&self) -> Host {

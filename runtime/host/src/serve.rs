@@ -185,23 +185,17 @@ impl Host {
             }),
             assignments,
         );
-        if peers.is_none() {
-            owners.take(config.partitions).await?;
-        } else {
-            if let Some(scale) = &scale {
-                let watch = lag::watch(Arc::clone(&scale.tasks), statuses.clone());
+        match &scale {
+            None => owners.take(config.partitions).await?,
+            Some(scale) => {
+                let lag = lag::watch(Arc::clone(&scale.tasks), statuses.clone());
+                let (catalog, engine) = (Arc::clone(&catalog), engine.clone());
                 let stop = stop_sink.clone();
                 sink.spawn(async move {
-                    stop.run_until_cancelled(watch).await;
+                    stop.run_until_cancelled(async { tokio::join!(lag, catalog.follow(&engine)) }).await;
                     Ok(())
                 });
             }
-            let (catalog, engine) = (Arc::clone(&catalog), engine.clone());
-            let stop = stop_sink.clone();
-            sink.spawn(async move {
-                stop.run_until_cancelled(catalog.follow(&engine)).await;
-                Ok(())
-            });
         }
         let mut owning = JoinSet::new();
         owning.spawn(owners.run(stop_owners.clone()));

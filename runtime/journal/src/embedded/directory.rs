@@ -6,6 +6,7 @@ use std::{
     hash::{BuildHasher, RandomState},
     io::{Read, Seek, Write},
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use bytes::Buf;
@@ -65,6 +66,10 @@ impl Layout {
     }
 }
 
+/// Who holds the lock for less only looks whether somebody does, or is ending.
+const PASSING: Duration = Duration::from_millis(100);
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
 /// The exclusive lock on the data directory; held while this lives. The kernel releases it when the process ends,
 /// however it ends.
 #[derive(Debug)]
@@ -82,13 +87,17 @@ impl Lock {
             .write(true)
             .open(&layout.lock)
             .map_err(fail)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let pid = said_pid(&mut file);
-                return Err(JournalError::Locked { dir: layout.root.clone(), pid });
+        let deadline = Instant::now() + PASSING;
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) if Instant::now() < deadline => std::thread::sleep(LOOK_EVERY),
+                Err(TryLockError::WouldBlock) => {
+                    let pid = said_pid(&mut file);
+                    return Err(JournalError::Locked { dir: layout.root.clone(), pid });
+                }
+                Err(TryLockError::Error(source)) => return Err(fail(source)),
             }
-            Err(TryLockError::Error(source)) => return Err(fail(source)),
         }
         file.set_len(0).map_err(fail)?;
         file.rewind().map_err(fail)?;
@@ -97,8 +106,7 @@ impl Lock {
     }
 }
 
-/// Who holds the lock; `None` if nobody does. Holds a shared lock for a moment, so a host that starts just then is told
-/// that the directory is in use.
+/// Who holds the lock; `None` if nobody does. Holds a shared lock for a moment, which a host that starts just then waits for.
 pub(crate) fn holder(layout: &Layout) -> Result<Option<Holder>, JournalError> {
     let mut file = match File::open(&layout.lock) {
         Ok(file) => file,

@@ -1,16 +1,24 @@
 //! What librdkafka complains about by the way: a failed answer only says that there is none. Heard only by who polls the
 //! client.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use rdkafka::{
     ClientContext,
     config::RDKafkaLogLevel,
-    consumer::ConsumerContext,
+    consumer::{BaseConsumer, ConsumerContext},
     error::{KafkaError, RDKafkaErrorCode},
 };
 
 use super::context;
+
+/// How many complaints are heard out.
+const COMPLAINTS_MAX: usize = 32;
+/// How long is listened for one more.
+const HEAR_WITHIN: Duration = Duration::from_millis(10);
 
 /// Keeps the last complaint.
 #[derive(Clone, Default)]
@@ -36,6 +44,15 @@ impl Complaints {
     pub(crate) fn are_final(&self) -> bool {
         let code = self.get().and_then(|complaint| complaint.code);
         matches!(code, Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SSL))
+    }
+
+    /// Lets `client` tell what waits in its queue. It reads nothing: there is only what is told by the way.
+    pub(crate) fn hear(client: &BaseConsumer<Self>) {
+        for _ in 0..COMPLAINTS_MAX {
+            if client.poll(HEAR_WITHIN).is_none() {
+                break;
+            }
+        }
     }
 
     /// What a failed call says, and why as far as librdkafka told.

@@ -24,8 +24,7 @@ pub(crate) fn greet(config: &KafkaConfig) -> Result<(), JournalError> {
     let deadline = Instant::now() + config.request_timeout;
     loop {
         let Err(error) = consumer.fetch_metadata(Some(&topics.journal), TRY) else { return Ok(()) };
-        // Nothing is subscribed to: this only hears what is told by the way.
-        let _nothing = consumer.poll(Duration::ZERO);
+        Complaints::hear(&consumer);
         if complaints.are_final() || Instant::now() > deadline {
             let silent =
                 || format!("{error} (a broker that wants TLS says nothing to who has no [kafka.tls])");

@@ -1,6 +1,6 @@
 //! The topics: their names, the settings that the promises rest on, and what happens when one is missing or wrong.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use rdkafka::{
     admin::{AdminOptions, ConfigResource, NewTopic, TopicReplication},
@@ -140,28 +140,26 @@ impl Wanted {
 
 /// Makes the topics that are missing, and refuses those that are not as they must be.
 pub(crate) async fn ensure(admin: &Arc<Admin>, config: &KafkaConfig) -> Result<Outlets, JournalError> {
-    let wanted = config.topics().wanted(config);
+    let topics = config.topics();
+    let wanted = topics.wanted(config);
     let before = find(admin, config, &wanted, false).await?;
     let missing: Vec<&Wanted> =
         wanted.iter().zip(&before).filter(|(_, found)| found.is_none()).map(|(topic, _)| topic).collect();
     create(admin, config, &missing).await?;
-    let found = if missing.is_empty() { before.clone() } else { find(admin, config, &wanted, true).await? };
-    let mut outlets = Outlets { results: 1, rejected: 1 };
-    for (topic, found) in wanted.iter().zip(found) {
-        let found = found.map(|found| found.partitions).unwrap_or_default();
+    let found = if missing.is_empty() { before } else { find(admin, config, &wanted, true).await? };
+    let found: BTreeMap<_, _> =
+        wanted.iter().zip(found).filter_map(|(topic, found)| Some((topic.name.clone(), found?))).collect();
+    let partitions = |topic: &Arc<str>| found.get(topic).map_or(0, |found| found.partitions);
+    for topic in &wanted {
+        let found = partitions(&topic.name);
         if found != topic.partitions && topic.exact {
             let asked = topic.partitions;
             return Err(JournalError::TopicPartitions { topic: topic.name.to_string(), found, asked });
         }
-        if topic.name == config.topics().results {
-            outlets.results = found.max(1);
-        } else if topic.name == config.topics().rejected {
-            outlets.rejected = found.max(1);
-        }
     }
-    let there = wanted.iter().zip(before).filter_map(|(topic, found)| Some((topic, found?))).collect();
-    check_settings(admin, config, there).await?;
-    Ok(outlets)
+    check_settings(admin, config, &wanted, &found).await?;
+    let at_least_one = |topic| partitions(topic).max(1);
+    Ok(Outlets { results: at_least_one(&topics.results), rejected: at_least_one(&topics.rejected) })
 }
 
 /// How many partitions the topics have that are written for readers outside.
@@ -171,17 +169,14 @@ pub(crate) struct Outlets {
     pub(crate) rejected: u32,
 }
 
-/// Refuses topics whose settings delete the journal under us, and warns of whatever else is wrong with those that were
-/// there before.
+/// Refuses topics whose settings delete the journal under us, and warns of whatever else is wrong.
 async fn check_settings(
     admin: &Admin,
     config: &KafkaConfig,
-    topics: Vec<(&Wanted, Found)>,
+    topics: &[Wanted],
+    found: &BTreeMap<Arc<str>, Found>,
 ) -> Result<(), JournalError> {
-    if topics.is_empty() {
-        return Ok(());
-    }
-    let names: Vec<&str> = topics.iter().map(|(topic, _)| &*topic.name).collect();
+    let names: Vec<&str> = topics.iter().map(|topic| &*topic.name).collect();
     let options = AdminOptions::new().request_timeout(Some(config.request_timeout));
     let read = match settings::read(admin, &names, &options).await {
         Ok(read) => read,
@@ -190,7 +185,8 @@ async fn check_settings(
             return Ok(());
         }
     };
-    for ((topic, found), settings) in topics.into_iter().zip(read) {
+    for (topic, settings) in topics.iter().zip(read) {
+        let replicas = found.get(&topic.name).map_or(0, |found| found.replicas);
         let settings = match settings {
             Ok(settings) => settings,
             Err(error) => {
@@ -199,7 +195,7 @@ async fn check_settings(
                 continue;
             }
         };
-        for wrong in topic.judge(&settings, found.replicas) {
+        for wrong in topic.judge(&settings, replicas) {
             let command = topic.mending(config, &wrong);
             if topic.is_deleted_by(&wrong) {
                 return Err(JournalError::TopicSetting {

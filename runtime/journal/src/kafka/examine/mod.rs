@@ -24,8 +24,6 @@ use crate::{error::JournalError, unblock::unblock};
 const WITHIN: Duration = Duration::from_secs(5);
 /// How long a connection may take to open.
 const CONNECT_WITHIN: Duration = Duration::from_secs(3);
-/// How many complaints are heard out.
-const COMPLAINTS_MAX: usize = 32;
 /// Where librdkafka connects when an address names no port.
 const PORT: u16 = 9092;
 
@@ -160,7 +158,7 @@ impl Asker {
             let journal = asker.config.topics().journal.clone();
             let asked = asker.consumer.fetch_metadata(Some(&journal), WITHIN);
             if asked.is_err() {
-                asker.hear_complaints();
+                Complaints::hear(&asker.consumer);
             }
             let metadata = asked?;
             let broker = |broker: &rdkafka::metadata::MetadataBroker| {
@@ -172,15 +170,6 @@ impl Asker {
             })
         })
         .await
-    }
-
-    /// Complaints wait in a queue until somebody polls it.
-    fn hear_complaints(&self) {
-        for _ in 0..COMPLAINTS_MAX {
-            if self.consumer.poll(Duration::from_millis(10)).is_none() {
-                break;
-            }
-        }
     }
 
     fn options(&self) -> AdminOptions {
