@@ -10,7 +10,7 @@ use rdkafka::{
     ClientConfig, Message, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
     message::{Header, Headers, OwnedHeaders},
-    producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer},
+    producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer, ThreadedProducer},
 };
 use reipaz_journal::KafkaConfig;
 use serde_json::Value;
@@ -280,6 +280,25 @@ impl Deployment {
                 std::thread::sleep(Duration::from_millis(10));
                 left = Some(record);
             }
+        }
+    }
+
+    /// Writes tasks to a partition in one transaction, and commits or aborts it.
+    pub fn transact(&self, partition: i32, bodies: &[String], commit: bool) {
+        let mut client = self.client();
+        client.set("transactional.id", format!("{}producer", self.prefix));
+        let producer: BaseProducer = client.create().expect("a producer");
+        producer.init_transactions(TIMEOUT).expect("transactions");
+        producer.begin_transaction().expect("a transaction");
+        let topic = self.topic("tasks");
+        for body in bodies {
+            let record = BaseRecord::<(), _>::to(&topic).partition(partition).payload(body);
+            producer.send(record).map_err(|(error, _)| error).expect("a task");
+        }
+        producer.flush(TIMEOUT).expect("everything is written");
+        match commit {
+            true => producer.commit_transaction(TIMEOUT).expect("it is committed"),
+            false => producer.abort_transaction(TIMEOUT).expect("it is aborted"),
         }
     }
 

@@ -93,6 +93,39 @@ async fn a_promised_run_that_cannot_start_is_a_failed_run() {
     assert!(deployment.read("tasks.rejected").await.is_empty());
 }
 
+/// The ends of transactions have places in the topic, but no task stands there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_producer_may_write_tasks_in_transactions() {
+    // Given a transaction with a task, and one that was aborted.
+    let deployment = Deployment::new(1);
+    let host = Host::start(deployment.settings()).await;
+    host.client().must_publish(COUNT).await;
+    let id = |n| format!("0198c5a4-0000-7000-8000-00000000000{n}");
+    let task = |n| json!({"reipaz": 1, "workflow": "count", "input": {"n": n}, "run": id(n)}).to_string();
+    deployment.transact(0, &[task(1)], true);
+    deployment.transact(0, &[task(2)], false);
+
+    // Then the first runs, and the other was never asked for.
+    results(&deployment, 1, Duration::from_secs(30)).await;
+    let begin = Instant::now();
+    let path = |n| format!("/v1/runs/{}", id(n));
+    let run = host.client().get(&path(1)).await.expect(200).json();
+    assert_eq!((&run["status"], &run["output"]), (&json!("completed"), &json!(4)));
+    assert_eq!(host.client().get(&path(2)).await.problem(404), "run-not-found");
+    let asked = begin.elapsed();
+    assert!(asked < Duration::from_secs(2), "the owner waited for tasks that are none: {asked:?}");
+    assert_eq!(deployment.read("results").await.len(), 1);
+
+    // And nothing is behind.
+    wait::until("no lag", Duration::from_secs(20), || async {
+        let metrics = host.client().get("/metrics").await.expect(200).text();
+        let behind = metrics.lines().filter(|line| line.starts_with("reipaz_tasks_lag{"));
+        let behind: Vec<&str> = behind.filter(|line| !line.ends_with(" 0")).collect();
+        behind.is_empty().then_some(())
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_wrong_is_rejected_and_the_rest_completes() {
     // Given a producer of which a third is malformed, in many ways.

@@ -63,12 +63,6 @@ pub(crate) struct Scale {
 /// How long an unknown run is waited for, while tasks that were written before are taken up.
 const CAUGHT_UP_WITHIN: Duration = Duration::from_secs(10);
 
-/// How long an unknown workflow is waited for.
-const WORKFLOW_ARRIVES_WITHIN: Duration = Duration::from_millis(1_500);
-
-/// Between two looks for it.
-const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(50);
-
 /// How long a run is waited for beside what the caller asked, when it is on its way to another host.
 const FOUND_WITHIN: Duration = Duration::from_secs(10);
 
@@ -171,16 +165,18 @@ impl App {
 
     /// Checks a submission. A workflow that was published on another host a moment ago may still be on its way here.
     async fn prepare(&self, submission: &Submission) -> Result<Box<Submit>, FacadeError> {
-        let deadline = tokio::time::Instant::now() + WORKFLOW_ARRIVES_WITHIN;
-        loop {
-            match submission.prepare(&self.catalog, self.payload_bytes) {
-                Err(FacadeError::UnknownWorkflow { .. } | FacadeError::UnknownVersion { .. })
-                    if self.scale.is_some() && tokio::time::Instant::now() < deadline =>
-                {
-                    tokio::time::sleep(LOOK_AGAIN_AFTER).await;
-                }
-                prepared => return prepared,
+        let prepare = || submission.prepare(&self.catalog, self.payload_bytes);
+        match prepare() {
+            Err(FacadeError::UnknownWorkflow { .. } | FacadeError::UnknownVersion { .. })
+                if self.scale.is_some() =>
+            {
+                self.catalog.sync().await.map_err(|error| FacadeError::NotReady {
+                    why: error.to_string(),
+                    retry_after: RETRY_AFTER,
+                })?;
+                prepare()
             }
+            prepared => prepared,
         }
     }
 

@@ -110,6 +110,12 @@ impl Catalog {
         }
     }
 
+    /// Takes in whatever was published or installed before this call, on whichever host.
+    pub(crate) async fn sync(&self) -> Result<(), CatalogError> {
+        self.port.sync().await?;
+        self.learn_all()
+    }
+
     /// Told at every change.
     pub(crate) fn changes(&self) -> tokio::sync::watch::Receiver<u64> {
         self.port.changes()

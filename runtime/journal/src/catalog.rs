@@ -22,6 +22,9 @@ pub trait Catalog: Send + Sync {
     /// All records, ordered by key.
     fn entries(&self) -> Vec<(String, Bytes)>;
 
+    /// Waits until everything is here that was stored before this call, by whichever host.
+    async fn sync(&self) -> Result<(), JournalError>;
+
     /// Grows by one with every stored record.
     fn changes(&self) -> watch::Receiver<u64>;
 }

@@ -107,6 +107,12 @@ pub trait Deliveries<T>: Send {
     /// Starts at what [`crate::Opened::consumed`] said, after a take-over: tasks and messages at or beyond it arrive
     /// (again). Before the first call none need arrive.
     fn seek(&mut self, consumed: Option<Cursor>);
+
+    /// How far the durable source has been read: what stands below has arrived, or is nothing that arrives (the marks of
+    /// producers' transactions, and what those undid). `None` where that is not known.
+    fn read_up_to(&self) -> Option<Cursor> {
+        None
+    }
 }
 
 /// The way in for tasks, where there is a durable source of them. The embedded implementation has none: its owner is

@@ -287,6 +287,16 @@ async fn a_catalogue_entry_is_known_to_another_host_within_a_second() {
     changes.changed().await.unwrap();
     assert!(begin.elapsed() < Duration::from_secs(1));
     assert_eq!(two.catalog().get("workflow/a"), Some(bytes("1")));
+    // Whoever asks for what is there by now has it, without waiting for a change.
+    for n in 0..20 {
+        let key = format!("workflow/b{n}");
+        one.catalog().put(&key, bytes("1")).await.unwrap();
+        two.catalog().sync().await.unwrap();
+        assert_eq!(two.catalog().get(&key), Some(bytes("1")));
+        topics.tombstone("catalog", &key).await;
+        two.catalog().sync().await.unwrap();
+        assert_eq!(two.catalog().get(&key), None);
+    }
     // A third host that starts later knows it from the start; a tombstone takes it away everywhere.
     let three = topics.open().await;
     assert_eq!(three.catalog().entries(), [("workflow/a".to_owned(), bytes("1"))]);

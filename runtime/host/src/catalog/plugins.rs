@@ -160,7 +160,7 @@ impl Catalog {
             installed_at: clock::wall(),
         };
         let bytes = serde_json::to_vec(&record).map_err(|error| FacadeError::Internal(error.to_string()))?;
-        let plugin = Plugin::from_record(&bytes, &self.configured).map_err(FacadeError::Internal)?;
+        let mut plugin = Plugin::from_record(&bytes, &self.configured).map_err(FacadeError::Internal)?;
         // Whoever grants nothing in so many words means it.
         if !install.standard && !grants_were_given {
             plugin.has_what_it_asks_for()?;
@@ -176,16 +176,20 @@ impl Catalog {
         self.binaries.write(&digest, install.wasm).await.map_err(not_kept)?;
         let (key, bytes) = (record.key(), Bytes::from(bytes));
         let first = match is_new {
-            true => self.port.insert(&key, bytes).await,
-            false => self.port.put(&key, bytes).await.map(|()| None),
+            true => self.port.insert(&key, bytes.clone()).await,
+            false => self.port.put(&key, bytes.clone()).await.map(|()| None),
         };
-        // Another host installed the same version at the same time.
+        // Another host installed the same version at the same time: this goes on as if it had begun a moment later.
         if let Some(first) = first.map_err(journal_error)? {
             let first = Plugin::from_record(&first, &self.configured).map_err(FacadeError::Internal)?;
-            let same = first.digest == digest;
-            self.add_plugin(Arc::new(first));
-            if !same {
+            if first.digest != digest {
+                self.add_plugin(Arc::new(first));
                 return Err(FacadeError::PluginExists { name: record.name, version: record.version });
+            }
+            if grants_were_given {
+                self.port.put(&key, bytes).await.map_err(journal_error)?;
+            } else {
+                plugin = first;
             }
         }
         let plugin = Arc::new(plugin);

@@ -62,6 +62,9 @@ const INPUTS_PER_TURN: usize = 256;
 /// How often a tick comes even when no timer is due (retention works by ticks, and so does the look for a pause).
 const TICK_AT_LEAST: Duration = Duration::from_millis(500);
 
+/// The same while the desk waits for something.
+const TICK_WHEN_WANTED: Duration = Duration::from_millis(10);
+
 /// An owner whose loop stood still for longer proves that it still is one. Far below any session timeout.
 const PROVE_AFTER: Duration = Duration::from_secs(1);
 
@@ -258,8 +261,9 @@ impl Owner {
             self.start_checkpoint().await;
             self.start_cut();
             self.start_commit();
+            let at_least = if self.desk.wants_a_look() { TICK_WHEN_WANTED } else { TICK_AT_LEAST };
             let next_tick =
-                self.core.next_timer().map_or(TICK_AT_LEAST, |due| self.clock.until(due)).min(TICK_AT_LEAST);
+                self.core.next_timer().map_or(at_least, |due| self.clock.until(due)).min(at_least);
             tokio::select! {
                 biased;
                 (log, job) = in_flight(&mut self.in_flight) => self.log_is_free(log, job)?,
@@ -275,7 +279,10 @@ impl Owner {
                     let position = *self.parts.stored.borrow_and_update();
                     self.decide(Input::Stored(position));
                 }
-                () = tokio::time::sleep(next_tick) => self.decide(Input::Tick),
+                () = tokio::time::sleep(next_tick) => {
+                    self.pass_what_holds_nothing(deliveries);
+                    self.decide(Input::Tick);
+                }
                 _ = stop.wait_for(Option::is_some) => break,
             }
             self.take_waiting(deliveries);

@@ -89,6 +89,10 @@ impl Catalog for EmbeddedCatalog {
         self.read().iter().map(|(key, value)| (key.clone(), value.clone())).collect()
     }
 
+    async fn sync(&self) -> Result<(), JournalError> {
+        Ok(())
+    }
+
     fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }

@@ -21,12 +21,12 @@ use rdkafka::{
     consumer::{Consumer, StreamConsumer},
     error::KafkaError,
     message::Message,
-    producer::FutureRecord,
+    producer::{FutureRecord, Producer},
 };
 use tokio::sync::watch;
 
 use super::{Client, Retired, Sender, context::Logged, failed, is_passing};
-use crate::{catalog::Catalog, embedded::CATALOG_KEY_BYTES_LIMIT, error::JournalError};
+use crate::{catalog::Catalog, embedded::CATALOG_KEY_BYTES_LIMIT, error::JournalError, unblock::unblock};
 
 /// After an error, before the topic is read on.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -169,6 +169,17 @@ impl Catalog for KafkaCatalog {
 
     fn entries(&self) -> Vec<(String, Bytes)> {
         self.read().iter().map(|(key, value)| (key.clone(), value.clone())).collect()
+    }
+
+    async fn sync(&self) -> Result<(), JournalError> {
+        let (client, producer) = (self.client.clone(), self.producer.clone());
+        let (_, end) = unblock(move || {
+            let within = client.config.request_timeout;
+            let ends = producer.client().fetch_watermarks(&client.topics.catalog, 0, within);
+            ends.map_err(failed("ask for the catalogue's end"))
+        })
+        .await?;
+        self.applied(end.max(0) as u64).await
     }
 
     fn changes(&self) -> watch::Receiver<u64> {

@@ -237,4 +237,17 @@ impl<T: Send + 'static> Deliveries<T> for Arrivals<T> {
             self.broken(&error);
         }
     }
+
+    fn read_up_to(&self) -> Option<Cursor> {
+        let State::Reading(consumer) = &self.source else { return None };
+        let read = consumer.position().ok()?;
+        let (topics, partition) = (&self.running.client.topics, self.partition as i32);
+        // Invalid until something was read.
+        let up_to = |topic: &str| match read.find_partition(topic, partition)?.offset() {
+            Offset::Offset(offset) => u64::try_from(offset).ok(),
+            _ => None,
+        };
+        let up_to = |topic: &str| up_to(topic).unwrap_or_default();
+        Some(Cursor { tasks: up_to(&topics.tasks), messages: up_to(&topics.messages) })
+    }
 }
