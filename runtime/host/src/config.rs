@@ -67,7 +67,7 @@ pub struct Limits {
     pub payload_bytes: usize,
     /// Terminal runs that stay in memory (older ones are read from ClickHouse).
     pub terminal_runs: usize,
-    /// Journal written since the last checkpoint before the next is taken, bytes.
+    /// What a recovery may read in vain before the next checkpoint is taken, bytes; at least what the state takes.
     pub checkpoint_bytes: u64,
 }
 

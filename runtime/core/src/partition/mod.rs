@@ -150,9 +150,9 @@ impl Partition {
         self.terminal.len()
     }
 
-    /// Estimated memory of all runs in bytes; about what a checkpoint takes.
+    /// Estimated memory of all runs and kept keys in bytes; what a checkpoint takes grows and falls with it.
     pub fn bytes(&self) -> u64 {
-        self.bytes
+        self.bytes + self.keys.len() as u64 * retain::KEPT_KEY_BYTES
     }
 
     /// The journal position of the last event decided. Every event is one record, so the partition counts them.

@@ -14,6 +14,9 @@ use crate::{
 /// is the checkpoint's.
 pub(super) const CHECKPOINT_END: RunId = RunId(uuid::Uuid::nil());
 
+/// What a kept key and its expiry take in memory, about.
+pub(super) const KEPT_KEY_BYTES: u64 = 200;
+
 impl Partition {
     /// The whole state as events: replaying them, and then the journal after this moment, gives what replaying the
     /// whole journal gives.

@@ -39,6 +39,9 @@ fn a_terminal_run_stays_until_it_is_stored_and_a_minute_old() {
     owner.pass(Duration::ZERO);
 
     assert_eq!(owner.partition.terminal_runs(), 0);
+    let key = owner.partition.bytes();
+    assert!(key > 0, "its key is kept for a day");
+    owner.pass(24 * HOUR);
     assert_eq!(owner.partition.bytes(), 0);
 }
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use reipaz_core::codec;
 use reipaz_journal::{Batch, CommitError, Committed, Cursor, JournalError, Outgoing, PartitionLog, Position};
 
-use super::{Owner, OwnerError, gate::ToCommit};
+use super::{Owner, OwnerError, gate::ToCommit, linger::Linger};
 
 /// How long the owner waits before it tries a commit again that found no space.
 const NO_SPACE_PAUSE: Duration = Duration::from_millis(500);
@@ -22,11 +22,40 @@ pub(super) enum LogJob {
 pub(super) type InFlight = Pin<Box<dyn Future<Output = (Box<dyn PartitionLog>, LogJob)> + Send>>;
 
 /// A checkpoint that is being encoded.
-pub(super) type Encoding = tokio::task::JoinHandle<(u64, Vec<Bytes>)>;
+pub(super) type Encoding = tokio::task::JoinHandle<Encoded>;
+
+/// A checkpoint, ready to be written.
+pub(super) struct Encoded {
+    at: u64,
+    chunks: Vec<Bytes>,
+    size: StateSize,
+}
+
+/// How large a state was as a checkpoint, and what the core estimated its size to be then.
+#[derive(Clone, Copy, Default)]
+pub(super) struct StateSize {
+    bytes: u64,
+    estimated: u64,
+}
+
+impl StateSize {
+    pub(super) fn new(chunks: &[Bytes], estimated: u64) -> Self {
+        Self { bytes: chunks.iter().map(|chunk| chunk.len() as u64).sum(), estimated }
+    }
+
+    /// A recovery reads the last checkpoint (of this size) and the log since. What of that the state, now estimated at so
+    /// much, no longer holds, it reads in vain: the next checkpoint is due when that is as much as the state itself, and as
+    /// `bound`.
+    fn is_outgrown(self, bytes_since: u64, estimated: u64, bound: u64) -> bool {
+        let state = u128::from(self.bytes) * u128::from(estimated) / u128::from(self.estimated.max(1));
+        let state = u64::try_from(state).unwrap_or(u64::MAX);
+        (self.bytes + bytes_since).saturating_sub(state) >= state.max(bound)
+    }
+}
 
 impl Owner {
     pub(super) fn start_commit(&mut self) {
-        if self.log.is_none() {
+        if self.log.is_none() || self.gate.is_idle() || self.linger.as_mut().is_some_and(Linger::holds) {
             return;
         }
         let Some(ToCommit { records, messages, published, proof }) = self.gate.next_commit() else { return };
@@ -116,18 +145,25 @@ impl Owner {
             }
         } else if self.encoding.is_none()
             && self.encoded.is_none()
-            && log.bytes_since_checkpoint() >= self.parts.checkpoint_bytes.max(self.last_checkpoint_bytes)
+            && self.last_checkpoint.is_outgrown(
+                log.bytes_since_checkpoint(),
+                self.core.bytes(),
+                self.parts.checkpoint_bytes,
+            )
         {
-            let at = self.core.position();
+            let (at, estimated) = (self.core.position(), self.core.bytes());
             let events = self.core.checkpoint();
             self.encoding = Some(tokio::task::spawn_blocking(move || {
-                (at, events.iter().map(|event| Bytes::from(codec::encode(event))).collect())
+                let chunks: Vec<_> = events.iter().map(|event| Bytes::from(codec::encode(event))).collect();
+                Encoded { at, size: StateSize::new(&chunks, estimated), chunks }
             }));
         }
         let durable = self.durable;
-        let Some((at, chunks)) = self.encoded.take_if(|(at, _)| *at <= durable) else { return };
+        let Some(Encoded { at, chunks, size }) = self.encoded.take_if(|encoded| encoded.at <= durable) else {
+            return;
+        };
         let Some(mut log) = self.log.take() else { return };
-        self.last_checkpoint_bytes = chunks.iter().map(|chunk| chunk.len() as u64).sum();
+        self.last_checkpoint = size;
         self.in_flight = Some(Box::pin(async move {
             let result = log.checkpoint(Position(at), chunks).await;
             (log, LogJob::Checkpoint(at, result))
@@ -158,5 +194,36 @@ pub(super) async fn in_flight(job: &mut Option<InFlight>) -> (Box<dyn PartitionL
             done
         }
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_checkpoint_is_due_when_half_of_what_a_recovery_reads_is_read_in_vain() {
+        let size = |bytes, estimated| StateSize { bytes, estimated };
+        let cases = [
+            // (last checkpoint, log since, state now, bound) -> due
+            (size(0, 0), 99, 500, 100, false),
+            (size(0, 0), 100, 500, 100, true),
+            // A state that stays as it is: twice its size is read.
+            (size(1_000, 3_000), 999, 3_000, 100, false),
+            (size(1_000, 3_000), 1_000, 3_000, 100, true),
+            // All of the log is new state.
+            (size(1_000, 3_000), 1_000, 6_000, 100, false),
+            // A small state is not worth a checkpoint before the bound.
+            (size(10, 30), 99, 30, 100, false),
+            (size(10, 30), 100, 30, 100, true),
+            // A state that was large: its checkpoint is what is read in vain.
+            (size(1_000, 3_000), 0, 1_530, 100, false),
+            (size(1_000, 3_000), 10, 1_500, 100, true),
+            (size(1_000, 3_000), 10, 0, 100, true),
+        ];
+        for (last, since, state, bound, due) in cases {
+            let told = last.is_outgrown(since, state, bound);
+            assert_eq!(told, due, "{} of {}, {since}, {state}, {bound}", last.bytes, last.estimated);
+        }
     }
 }

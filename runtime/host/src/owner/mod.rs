@@ -14,6 +14,7 @@
 
 mod command;
 mod gate;
+mod linger;
 mod log;
 mod tasks;
 mod waiters;
@@ -42,7 +43,8 @@ pub(crate) use self::{
 };
 use self::{
     gate::Gate,
-    log::{Encoding, InFlight, in_flight},
+    linger::Linger,
+    log::{Encoded, Encoding, InFlight, StateSize, in_flight},
     tasks::Desk,
     waiters::{Waiter, Waiters},
 };
@@ -170,14 +172,16 @@ pub(crate) struct Owner {
     /// When the loop last turned, on a clock that goes on while the machine sleeps.
     turned_at: Duration,
     encoding: Option<Encoding>,
-    encoded: Option<(u64, Vec<Bytes>)>,
-    last_checkpoint_bytes: u64,
+    encoded: Option<Encoded>,
+    last_checkpoint: StateSize,
     /// The newest checkpoint's position.
     checkpoint_at: u64,
     /// The log was cut for the checkpoint at this position.
     cut_for: u64,
     durable: u64,
     early_from: Instant,
+    /// Only where the journal is shared.
+    linger: Option<Linger>,
     swept_at: Instant,
 }
 
@@ -193,27 +197,29 @@ impl Owner {
         deliveries.seek(consumed);
         let mut core = Partition::new(parts.config.clone());
         let mut events = 0_u64;
-        let mut replay = |position: u64, bytes: &Bytes| -> Result<(), OwnerError> {
+        let mut replay = |core: &mut Partition, position: u64, bytes: &Bytes| -> Result<(), OwnerError> {
             let refuse = |reason: String| OwnerError::Replay { partition: parts.partition, position, reason };
             let event = codec::decode(bytes).map_err(|error| refuse(error.to_string()))?;
             events += 1;
             core.replay(Arc::new(event)).map_err(|error| refuse(error.to_string()))
         };
-        let mut end = 0;
+        let (mut end, mut last_checkpoint) = (0, StateSize::default());
         if let Some(checkpoint) = &checkpoint {
             end = checkpoint.at.0;
-            checkpoint.chunks.iter().try_for_each(|chunk| replay(end, chunk))?;
+            checkpoint.chunks.iter().try_for_each(|chunk| replay(&mut core, end, chunk))?;
+            last_checkpoint = StateSize::new(&checkpoint.chunks, core.bytes());
         }
         while let Some(records) = tail.next().await? {
             for record in &records {
                 end = record.position.0;
-                replay(end, &record.bytes)?;
+                replay(&mut core, end, &record.bytes)?;
             }
         }
         core.set_position(end);
         parts.status.taken_up.store(consumed.unwrap_or_default().tasks, Ordering::Relaxed);
         let clock = PartitionClock::new(core.last_time());
         let quiet = if clean_stop { Duration::ZERO } else { QUIET_AFTER_UNCLEAN_STOP };
+        let linger = parts.tasks.as_ref().map(|_| Linger::default());
         let mut owner = Self {
             parts,
             core,
@@ -227,11 +233,12 @@ impl Owner {
             turned_at: clock::boot_time(),
             encoding: None,
             encoded: None,
-            last_checkpoint_bytes: 0,
+            last_checkpoint,
             checkpoint_at: checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.at.0),
             cut_for: 0,
             durable: end,
             early_from: began + quiet,
+            linger,
             swept_at: began,
         };
         let now = owner.clock.now();
@@ -279,6 +286,7 @@ impl Owner {
                     let position = *self.parts.stored.borrow_and_update();
                     self.decide(Input::Stored(position));
                 }
+                () = until(self.linger.as_ref().and_then(Linger::until)), if self.log.is_some() => {}
                 () = tokio::time::sleep(next_tick) => {
                     self.pass_what_holds_nothing(deliveries);
                     self.decide(Input::Tick);
@@ -437,6 +445,9 @@ impl Owner {
     }
 
     fn decide(&mut self, input: Input) {
+        if let Some(linger) = &mut self.linger {
+            linger.ended(&input);
+        }
         let now = self.clock.now();
         let decision = self.core.handle(input, now);
         self.hold(decision);
@@ -470,9 +481,12 @@ impl Owner {
             self.gate.hold_message(message.to, Bytes::from(message.body));
         }
         for effect in decision.effects {
-            let now =
-                if self.may_start_early(&effect) { Some(effect) } else { self.gate.hold_effect(effect) };
-            if let Some(effect) = now {
+            if self.may_start_early(&effect) {
+                if let Some(linger) = &mut self.linger {
+                    linger.started(&effect);
+                }
+                self.perform(effect);
+            } else if let Some(effect) = self.gate.hold_effect(effect) {
                 self.perform(effect);
             }
         }
@@ -514,6 +528,7 @@ impl Owner {
     /// again by the next host); the journal is closed as cleanly stopped.
     async fn drain(&mut self) -> Result<(), OwnerError> {
         self.parts.attempts.stop_starting();
+        self.linger = None;
         let patience = self.parts.stop.borrow().unwrap_or_default();
         let deadline = tokio::time::Instant::now() + patience;
         self.waiters.clear();
