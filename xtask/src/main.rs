@@ -17,6 +17,7 @@ mod kafka;
 mod secured;
 mod setup;
 mod shell;
+mod simulate;
 mod test;
 
 use std::process::ExitCode;
@@ -31,6 +32,10 @@ Commands:
   test    Formatting, lints, documentation, every test of the workspace, end to end with the real binary
   kafka   Run one Apache Kafka broker in the foreground, for tests and for trying things out
             --secured      with a second listener that takes TLS and SASL only
+  simulate [SEEDS]
+          Drive the partition's core through faults at random, over so many seeds (default 1,000,000); a failing one
+          is told with the line that replays it
+            --from SEED    begin there
   bench   Measure the release host over HTTP and print the README's table
             --seconds N    measured time of each row (default 15)
             --data-dir DIR where the journal lies, to choose the disk (default: target/bench)
@@ -56,6 +61,7 @@ fn main() -> ExitCode {
         "test" => nothing_else(rest).and_then(|()| test::run()),
         "bench" => bench::run(rest),
         "kafka" => kafka::run(rest),
+        "simulate" => simulate::run(rest),
         "help" | "--help" | "-h" => {
             print!("{HELP}");
             return ExitCode::SUCCESS;
