@@ -169,9 +169,13 @@ pub enum Fact {
     /// The run is over (until somebody retries it).
     #[n(9)]
     RunFinished(#[n(0)] Box<RunFinished>),
-    /// A failed or cancelled run goes on: the named steps, and all that depend on them, start afresh.
+    /// A failed or cancelled run goes on, or one that was paused after a failure: the named steps, and all that depend on
+    /// them, start afresh.
     #[n(10)]
     RunRetried(#[n(0)] RunRetried),
+    /// The step has failed for good, and its `on_failure` has the run go on as if it had completed.
+    #[n(11)]
+    StepContinued(#[n(0)] StepContinued),
 }
 
 /// How a run came to be; everything about it that never changes.
@@ -551,4 +555,23 @@ pub struct RunRetried {
     #[n(1)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Timestamp>,
+    /// The run's input from here on, where it is another.
+    #[n(2)]
+    #[serde(skip_serializing_if = "Option::is_none", with = "crate::json::optional_raw")]
+    #[cbor(with = "crate::cbor::maybe_text", has_nil)]
+    pub input: Option<Json>,
+}
+
+/// See [`Fact::StepContinued`].
+#[derive(Clone, Debug, PartialEq, Encode, Decode, Serialize)]
+pub struct StepContinued {
+    /// The step.
+    #[n(0)]
+    #[serde(rename = "step")]
+    pub path: StepPath,
+    /// What counts as its output.
+    #[n(1)]
+    #[cbor(with = "crate::cbor::text")]
+    #[serde(with = "crate::json::raw")]
+    pub output: Json,
 }

@@ -46,6 +46,20 @@ pub enum ErrorClass {
 }
 
 impl ErrorClass {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::Permanent,
+        Self::Transient,
+        Self::Network,
+        Self::Timeout,
+        Self::RateLimited,
+        Self::Resource,
+        Self::Trap,
+        Self::Denied,
+        Self::Cancelled,
+        Self::Host,
+    ];
+
     /// The class as it stands in JSON, SQL and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -62,6 +76,9 @@ impl ErrorClass {
         }
     }
 }
+
+/// The code of a failure that ends a step with its attempt: the time of all its attempts is over.
+pub const STEP_TIMEOUT: &str = "step_timeout";
 
 /// A reviewable failure.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]

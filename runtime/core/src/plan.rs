@@ -101,11 +101,31 @@ pub struct StepPlan {
     pub secrets: Vec<Arc<str>>,
     /// How long one attempt may take.
     pub timeout: Duration,
+    /// How long all its attempts may take together, from the start of the first.
+    pub total_timeout: Option<Duration>,
+    /// How long an attempt may wait for a place to run.
+    pub queue_timeout: Option<Duration>,
+    /// How long an attempt may run without telling progress.
+    pub heartbeat_timeout: Option<Duration>,
+    /// What becomes of the run when its attempts are used up.
+    pub on_failure: OnFailure,
     /// When it is tried again.
     pub retry: RetryRule,
     /// What the document narrows the operator's grants to, by kind (`http`: `["GET shop.example"]`); absent: not
     /// narrowed.
     pub grants: Option<BTreeMap<String, Vec<String>>>,
+}
+
+/// What becomes of a run when a step has failed for good.
+#[derive(Clone, Debug, Default)]
+pub enum OnFailure {
+    /// The step has failed, and so has the run once nothing more can go on.
+    #[default]
+    Fail,
+    /// The run is paused, for a person to look at.
+    Pause,
+    /// The step counts as completed, with this as its output. Made of plain paths and literals only.
+    ContinueWith(Template),
 }
 
 /// When a step runs, once all its upstream steps have ended.

@@ -57,6 +57,8 @@ impl Bench {
             seed: [1; 32],
             clock_start_us: 0,
             timeout: Duration::from_secs(10),
+            queue_timeout: None,
+            heartbeat_timeout: None,
             cancel: Default::default(),
             reports: None,
         }

@@ -46,6 +46,10 @@ pub struct Attempt {
     pub clock_start_us: u64,
     /// From the moment that a permit is held; waiting for one is not the guest's time.
     pub timeout: Duration,
+    /// How long it may wait for a permit.
+    pub queue_timeout: Option<Duration>,
+    /// How long it may run without reporting progress.
+    pub heartbeat_timeout: Option<Duration>,
     /// Interrupts the guest wherever it is.
     pub cancel: CancellationToken,
     /// Gets progress and logs while the guest runs; without it they come with the outcome.

@@ -30,6 +30,8 @@ use crate::verdict::{self, Interrupted};
 /// What bounds one guest.
 pub(crate) struct Bounds {
     pub(crate) timeout: Duration,
+    /// How long it may go on without telling progress.
+    pub(crate) heartbeat: Option<Duration>,
     pub(crate) memory_bytes: usize,
     pub(crate) log_bytes: usize,
     pub(crate) cancel: CancellationToken,
@@ -76,10 +78,11 @@ pub(crate) async fn drive<T>(
     call: impl AsyncFnOnce(&mut Store<State>) -> wasmtime::Result<T>,
 ) -> Ended<T> {
     let began = Instant::now();
-    let deadline = began.checked_add(bounds.timeout);
     let _ticking = ticker.begin();
     let clock = Clock::new(given.clock_start_us);
     let notebook = Notebook::new(bounds.log_bytes, clock.clone());
+    let deadline = began.checked_add(bounds.timeout);
+    let watch = Watch { deadline, heartbeat: bounds.heartbeat.map(|within| (within, notebook.clone())) };
     let denials = Denials::default();
     let mut cpu = Duration::ZERO;
     let (returned, peak_bytes) = {
@@ -93,10 +96,10 @@ pub(crate) async fn drive<T>(
             wanted: Arc::new(GoOn { cancel: bounds.cancel.clone(), draining: given.draining }),
         };
         let guest = async {
-            let mut store = store(engine, world, deadline, bounds.cancel.clone());
+            let mut store = store(engine, world, watch.clone(), bounds.cancel.clone());
             let returned = {
                 let calling = std::pin::pin!(call(&mut store));
-                supervise(calling, deadline, &bounds.cancel, given.reports.as_deref(), &notebook).await
+                supervise(calling, &watch, &bounds.cancel, given.reports.as_deref(), &notebook).await
             };
             let limiter = &store.data().limiter;
             (settle(returned, limiter, &bounds), limiter.peak_bytes())
@@ -113,12 +116,43 @@ pub(crate) async fn drive<T>(
     Ended { returned, denials, usage, logs, logs_dropped_bytes }
 }
 
-fn store(
-    engine: &wasmtime::Engine,
-    world: World,
+/// The guest's time: until its deadline, and since it last told progress.
+#[derive(Clone)]
+struct Watch {
     deadline: Option<Instant>,
-    cancel: CancellationToken,
-) -> Store<State> {
+    heartbeat: Option<(Duration, Notebook)>,
+}
+
+impl Watch {
+    /// When its time is over, as things stand, and which.
+    fn next(&self) -> Option<(Instant, Interrupted)> {
+        let silent = self.heartbeat.as_ref().and_then(|(within, notebook)| {
+            Some((notebook.last_beat().checked_add(*within)?, Interrupted::Silent(*within)))
+        });
+        let deadline = self.deadline.map(|deadline| (deadline, Interrupted::Deadline));
+        [deadline, silent].into_iter().flatten().min_by_key(|(at, _)| *at)
+    }
+
+    /// Which time is over, if one is.
+    fn over(&self) -> Option<Interrupted> {
+        self.next().filter(|(at, _)| *at <= Instant::now()).map(|(_, over)| over)
+    }
+
+    /// Until one is.
+    async fn wait(&self) -> Interrupted {
+        loop {
+            match self.next() {
+                Some((at, _)) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+            if let Some(over) = self.over() {
+                return over;
+            }
+        }
+    }
+}
+
+fn store(engine: &wasmtime::Engine, world: World, watch: Watch, cancel: CancellationToken) -> Store<State> {
     let mut store = Store::new(engine, State::new(world));
     store.limiter(|state| &mut state.limiter);
     store.set_hostcall_fuel(limits::HOSTCALL_BYTES);
@@ -126,8 +160,8 @@ fn store(
     store.epoch_deadline_callback(move |_| {
         if cancel.is_cancelled() {
             Err(Interrupted::Cancelled.into())
-        } else if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-            Err(Interrupted::Deadline.into())
+        } else if let Some(over) = watch.over() {
+            Err(over.into())
         } else {
             Ok(UpdateDeadline::Yield(1))
         }
@@ -138,7 +172,7 @@ fn store(
 /// Waits for the guest, its deadline or its cancellation, and reports meanwhile what it says.
 async fn supervise<T>(
     mut calling: Pin<&mut impl Future<Output = wasmtime::Result<T>>>,
-    deadline: Option<Instant>,
+    watch: &Watch,
     cancel: &CancellationToken,
     reports: Option<&dyn Reports>,
     notebook: &Notebook,
@@ -147,17 +181,11 @@ async fn supervise<T>(
     if let Some(returned) = poll_once(calling.as_mut()).await {
         return returned;
     }
-    let time_is_up = async {
-        match deadline {
-            Some(deadline) => tokio::time::sleep_until(deadline).await,
-            None => std::future::pending().await,
-        }
-    };
     tokio::select! {
         biased;
         returned = calling => returned,
         () = cancel.cancelled() => Err(Interrupted::Cancelled.into()),
-        () = time_is_up => Err(Interrupted::Deadline.into()),
+        over = watch.wait() => Err(over.into()),
         () = report(reports, notebook) => unreachable!("reporting never ends"),
     }
 }

@@ -170,10 +170,24 @@ impl Engine {
             ));
         };
         let cancel = attempt.cancel.clone();
-        let Some(permit) = self.inner.permit(&cancel).await else {
-            return Outcome::failed(verdict::Interrupted::Cancelled.failure(attempt.timeout));
+        let waiting = self.inner.permit(&cancel);
+        let permit = match attempt.queue_timeout {
+            None => Ok(waiting.await),
+            Some(within) => {
+                tokio::time::timeout(within, waiting).await.map_err(|_| verdict::not_started(within))
+            }
         };
+        let permit =
+            permit.and_then(|permit| permit.ok_or(verdict::Interrupted::Cancelled.failure(attempt.timeout)));
         let queued_us = u64::try_from(queued.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let permit = match permit {
+            Ok(permit) => permit,
+            Err(failure) => {
+                let mut outcome = Outcome::failed(failure);
+                outcome.usage.queued_us = queued_us;
+                return outcome;
+            }
+        };
         let inner = self.inner.clone();
         let guest = async move {
             let outcome = inner.attempt(&plugin, attempt).await;
@@ -267,6 +281,7 @@ impl Inner {
         };
         let bounds = Bounds {
             timeout,
+            heartbeat: attempt.heartbeat_timeout,
             memory_bytes: self.config.memory_bytes,
             log_bytes: self.config.log_bytes,
             cancel: attempt.cancel,
@@ -306,6 +321,7 @@ impl Inner {
     pub(crate) fn describe_bounds(&self) -> Bounds {
         Bounds {
             timeout: limits::DESCRIBE_TIMEOUT,
+            heartbeat: None,
             memory_bytes: self.config.memory_bytes,
             log_bytes: self.config.log_bytes,
             cancel: CancellationToken::new(),

@@ -71,6 +71,7 @@ impl Inner {
         };
         let bounds = Bounds {
             timeout: self.config.expression_timeout,
+            heartbeat: None,
             memory_bytes: self.config.expression_memory_bytes,
             log_bytes: limits::MESSAGE_BYTES,
             cancel,

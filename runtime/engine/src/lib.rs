@@ -43,3 +43,4 @@ pub use grants::{GrantError, Grants, GrantsError, HttpGrant, Network, NetworkErr
 pub use inspect::NotAStep;
 pub use install::{InstallError, Installed, LoadError};
 pub use manifest::{GrantRequest, Manifest};
+pub use verdict::ATTEMPT_TIMEOUT;

@@ -13,11 +13,16 @@ use crate::guest::notebook::cut;
 use crate::guest::state::Denials;
 use crate::limits;
 
+/// The code of a failure whose attempt's `timeout` was over.
+pub const ATTEMPT_TIMEOUT: &str = "attempt_timeout";
+
 /// Why a guest was interrupted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Interrupted {
     #[error("its time ran out")]
     Deadline,
+    #[error("it did not report progress")]
+    Silent(std::time::Duration),
     #[error("it was cancelled")]
     Cancelled,
 }
@@ -27,12 +32,26 @@ impl Interrupted {
         match self {
             Self::Deadline => Failure::new(
                 Class::Timeout,
-                "attempt_timeout",
+                ATTEMPT_TIMEOUT,
                 format!("The attempt did not end within its {} ms.", timeout.as_millis()),
+            ),
+            Self::Silent(within) => Failure::new(
+                Class::Timeout,
+                "heartbeat_timeout",
+                format!("The attempt reported no progress for {} ms.", within.as_millis()),
             ),
             Self::Cancelled => Failure::new(Class::Cancelled, "cancelled", "The attempt was cancelled."),
         }
     }
+}
+
+/// Why an attempt did not start.
+pub(crate) fn not_started(within: std::time::Duration) -> Failure {
+    Failure::new(
+        Class::Transient,
+        "queue_timeout",
+        format!("No place to run was free within {} ms.", within.as_millis()),
+    )
 }
 
 /// What a guest ran into, as its limiter remembers it.

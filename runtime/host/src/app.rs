@@ -229,8 +229,8 @@ impl Facade for App {
         self.catalog.publish(text).await
     }
 
-    async fn validate(&self, text: &str) -> Result<ValidatedWorkflow, FacadeError> {
-        self.catalog.validate(text)
+    async fn validate(&self, text: &str, explain: bool) -> Result<ValidatedWorkflow, FacadeError> {
+        self.catalog.validate(text, explain)
     }
 
     async fn workflows(&self) -> Result<Vec<WorkflowView>, FacadeError> {
@@ -361,12 +361,13 @@ impl Facade for App {
     }
 
     async fn change(&self, id: RunId, change: Change) -> Result<RunView, FacadeError> {
+        let is_retry = matches!(change, Change::Retry(_));
         let reply = self.ask(self.home(id), |answer| Command::Change { run: id, change, answer }).await?;
         match reply {
-            Reply::Refused(Refusal::UnknownRun(_)) => {
-                let run = self.history.run(id).await?;
-                Err(FacadeError::WrongStatus { run: id, status: run.status })
-            }
+            Reply::Refused(Refusal::UnknownRun(_)) => match self.history.run(id).await?.status {
+                RunStatus::Failed | RunStatus::Cancelled if is_retry => Err(FacadeError::Forgotten(id)),
+                status => Err(FacadeError::WrongStatus { run: id, status }),
+            },
             Reply::Refused(Refusal::WrongStatus(status)) => Err(FacadeError::WrongStatus { run: id, status }),
             Reply::Refused(refusal) => Err(refused(refusal)),
             Reply::None | Reply::Done | Reply::Accepted { .. } => self.run(id).await,
@@ -504,6 +505,8 @@ fn refused(refusal: Refusal) -> FacadeError {
         Refusal::UnknownRun(run) => FacadeError::UnknownRun(run),
         Refusal::NeverStarted(run) => FacadeError::NeverStarted(run),
         Refusal::UnknownStep(step) => FacadeError::UnknownStep(step),
+        Refusal::StepRunning(step) => FacadeError::StepRunning(step),
+        Refusal::BadInput(mistakes) => FacadeError::Input(mistakes),
         Refusal::WrongStatus(status) => FacadeError::Internal(format!("a run is {status} and nobody asked")),
         Refusal::TooManyRuns { limit } => FacadeError::Overloaded {
             why: format!("its partition has its {limit} live runs"),

@@ -15,14 +15,14 @@ use hmac::{Hmac, KeyInit, Mac};
 use reipaz_core::{
     event::{AttemptResult, LogLevel, LogLine, Progress, Usage},
     expression::evaluate::{self, View},
-    failure::{ErrorClass, Failure},
+    failure::{ErrorClass, Failure, STEP_TIMEOUT},
     ids::{AttemptId, Digest},
     json::Json,
     partition::{
         AttemptDone, AttemptOutcome, AttemptReport, EvaluateOutput, Input, OutputDone, Scope, StartAttempt,
     },
     plan::{Condition, StepPlan},
-    time::Timestamp,
+    time::{Timestamp, format_duration},
 };
 use reipaz_engine::{self as engine, Engine, Grants};
 use sha2::Sha256;
@@ -204,6 +204,8 @@ impl Attempts {
             seed,
             clock_start_us: start.started_at.0,
             timeout: start.timeout,
+            queue_timeout: step.queue_timeout,
+            heartbeat_timeout: step.heartbeat_timeout,
             cancel: cancel.clone(),
             reports: Some(Arc::new(ToOwner { id: start.id.clone(), outcomes: self.0.outcomes.clone() })),
         };
@@ -212,6 +214,9 @@ impl Attempts {
             id: start.id,
             outcome: AttemptOutcome::Result(match outcome.result {
                 Ok(output) => AttemptResult::Output(output.into()),
+                Err(failure) if start.is_last && failure.code == engine::ATTEMPT_TIMEOUT => {
+                    AttemptResult::Error(step_timeout(&step))
+                }
                 Err(failure) => AttemptResult::Error(to_failure(failure)),
             }),
             input_digest: Some(input_digest),
@@ -320,6 +325,13 @@ fn output_done(ask: &EvaluateOutput, result: Result<Json, Failure>) -> Input {
         Err(failure) => AttemptResult::Error(failure),
     };
     Input::OutputDone(OutputDone { run: ask.run, seq: ask.seq, result })
+}
+
+/// The attempt had what was left of the step's time.
+fn step_timeout(step: &StepPlan) -> Failure {
+    let limit = step.total_timeout.map(format_duration).unwrap_or_default();
+    let message = format!("the step's attempts did not end within their total_timeout of {limit}");
+    Failure::new(ErrorClass::Timeout, STEP_TIMEOUT, message)
 }
 
 fn host_fault() -> Failure {

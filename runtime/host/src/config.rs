@@ -30,6 +30,9 @@ pub struct Config {
     /// How long a terminal run's idempotency key stays taken.
     #[serde(with = "duration")]
     pub idempotency_retention: Duration,
+    /// How long a failed or cancelled run can be retried.
+    #[serde(with = "duration")]
+    pub failed_retention: Duration,
     /// Bounds.
     pub limits: Limits,
     /// Where rows go.
@@ -65,8 +68,10 @@ pub struct Limits {
     pub guest_memory_bytes: usize,
     /// Largest input or output of a run or step, bytes.
     pub payload_bytes: usize,
-    /// Terminal runs that stay in memory (older ones are read from ClickHouse).
+    /// Completed runs that stay in memory (older ones are read from ClickHouse).
     pub terminal_runs: usize,
+    /// Failed and cancelled runs that stay in memory; older ones cannot be retried any more.
+    pub failed_runs: usize,
     /// What a recovery may read in vain before the next checkpoint is taken, bytes; at least what the state takes.
     pub checkpoint_bytes: u64,
 }
@@ -236,6 +241,7 @@ impl Default for Config {
             partitions: 4,
             drain_timeout: Duration::from_secs(10),
             idempotency_retention: Duration::from_secs(24 * 3600),
+            failed_retention: Duration::from_secs(7 * 24 * 3600),
             limits: Limits::default(),
             clickhouse: ClickHouse::default(),
             kafka: None,
@@ -258,6 +264,7 @@ impl Default for Limits {
             guest_memory_bytes: 256 << 20,
             payload_bytes: 1 << 20,
             terminal_runs: 20_000,
+            failed_runs: 20_000,
             checkpoint_bytes: 64 << 20,
         }
     }

@@ -26,7 +26,7 @@ pub trait Facade: Send + Sync + 'static {
     /// Checks a document and, if it is sound, stores it as a version. Identical content gives the version it had.
     async fn publish(&self, text: &str) -> Result<PublishedWorkflow, FacadeError>;
     /// Checks a document against the installed plugins and stores nothing.
-    async fn validate(&self, text: &str) -> Result<ValidatedWorkflow, FacadeError>;
+    async fn validate(&self, text: &str, explain: bool) -> Result<ValidatedWorkflow, FacadeError>;
     /// The newest version of every workflow, by name.
     async fn workflows(&self) -> Result<Vec<WorkflowView>, FacadeError>;
     /// One workflow's newest version.

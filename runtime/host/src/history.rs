@@ -247,7 +247,7 @@ fn failure(row: &AttemptRow) -> Result<Option<Failure>, FacadeError> {
 /// An attempt's word for where it stands, as a step's.
 fn step_status(word: &str) -> StepStatus {
     match word {
-        "completed" => StepStatus::Completed,
+        "completed" | "continued" => StepStatus::Completed,
         "failed" => StepStatus::Failed,
         "cancelled" => StepStatus::Cancelled,
         "skipped" => StepStatus::Skipped,

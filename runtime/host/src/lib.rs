@@ -19,6 +19,7 @@ mod metrics;
 mod owner;
 mod owners;
 mod peers;
+mod schedule;
 mod secrets;
 pub mod serve;
 mod sink;

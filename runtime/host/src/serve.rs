@@ -329,6 +329,8 @@ fn partition_config(config: &Config) -> PartitionConfig {
     PartitionConfig {
         max_live_runs: share(config.limits.live_runs),
         max_terminal_runs: share(config.limits.terminal_runs),
+        max_failed_runs: share(config.limits.failed_runs),
+        failed_min_age: config.failed_retention,
         idempotency_retention: config.idempotency_retention,
         ..PartitionConfig::default()
     }

@@ -22,7 +22,7 @@ use reipaz_core::{
     failure::ErrorClass,
     ids::RunId,
     json::{self, Json},
-    partition::Refusal,
+    partition::{Again, Refusal, StartFrom},
     time::Timestamp,
 };
 use reipaz_journal::{NewTask, Outlet, Published, Source, Task};
@@ -172,7 +172,10 @@ fn change(command: CommandName, wire: Wire<'_>) -> Result<Asked, Rejection> {
             CommandName::Cancel => Change::Cancel { reason },
             CommandName::Pause => Change::Pause { reason },
             CommandName::Resume => Change::Resume { reason },
-            CommandName::Retry => Change::Retry { step: wire.step },
+            CommandName::Retry => Change::Retry(Again {
+                from: wire.step.map_or(StartFrom::Failed, StartFrom::Step),
+                input: None,
+            }),
         },
     ))
 }
@@ -320,6 +323,8 @@ pub(crate) fn rejection_by(refusal: &Refusal) -> Rejection {
         Refusal::UnknownRun(_) => "unknown_run",
         Refusal::WrongStatus(_) => "wrong_status",
         Refusal::NeverStarted(_) => "never_started",
+        Refusal::StepRunning(_) => "step_running",
+        Refusal::BadInput(_) => "invalid_input",
         Refusal::UnknownStep(_) => "unknown_step",
         Refusal::TooManyRuns { .. } => "too_many_runs",
     };

@@ -30,7 +30,7 @@ pub(crate) fn run_view(run: &Run) -> RunView {
         version: accepted.version,
         status: run.status(),
         seq: run.seq(),
-        input: accepted.input.clone(),
+        input: run.input().clone(),
         output: run.output().cloned(),
         error: run.error().cloned(),
         steps: run.steps().map(|step| (step.path.clone(), step_view(step, &times))).collect(),
@@ -93,6 +93,9 @@ impl<'a> StepTimes<'a> {
                 }
                 Fact::AttemptFinished(finished) => {
                     times.ended.insert(&finished.path, event.at);
+                }
+                Fact::StepContinued(continued) => {
+                    times.ended.insert(&continued.path, event.at);
                 }
                 Fact::StepSkipped(skipped) => {
                     times.ended.insert(&skipped.path, event.at);

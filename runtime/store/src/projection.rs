@@ -32,6 +32,10 @@ pub struct Projection {
 #[derive(Debug)]
 struct Known {
     accepted: Arc<RunAccepted>,
+    /// As it was accepted, or as a retry changed it.
+    input: Json,
+    /// The attempt that ended last, if it failed, without its log; and how often it had been interrupted.
+    failed: Option<Box<(AttemptFinished, u32)>>,
     created_at: Timestamp,
     started_at: Option<Timestamp>,
     deadline: Option<Timestamp>,
@@ -120,6 +124,11 @@ impl Projection {
                     batch.attempt(rows.cancelled(open));
                 }
             }
+            Fact::StepContinued(continued) => {
+                if let Some(failed) = known.failed.as_deref() {
+                    batch.attempt(rows.continued(failed, &continued.output));
+                }
+            }
             Fact::RunAccepted(_) | Fact::RunPaused(_) | Fact::RunResumed(_) | Fact::RunRetried(_) => {}
         }
         if changed {
@@ -132,6 +141,8 @@ impl Known {
     fn new(accepted: &Arc<RunAccepted>, at: Timestamp) -> Self {
         Self {
             accepted: Arc::clone(accepted),
+            input: Arc::clone(&accepted.input),
+            failed: None,
             created_at: at,
             started_at: None,
             deadline: accepted.deadline,
@@ -171,7 +182,15 @@ impl Known {
                 open.interruptions = interrupted.times_lost;
                 self.open.push(open);
             }
-            Fact::AttemptFinished(finished) => closed.extend(self.close(&finished.path)),
+            Fact::AttemptFinished(finished) => {
+                closed.extend(self.close(&finished.path));
+                let failed = matches!(finished.result, AttemptResult::Error(_));
+                self.failed = failed.then(|| {
+                    let interruptions = closed.first().map_or(0, |open| open.interruptions);
+                    Box::new((AttemptFinished { logs: Vec::new(), ..(**finished).clone() }, interruptions))
+                });
+            }
+            Fact::StepContinued(_) => {}
             Fact::RetryScheduled(retry) => {
                 self.close(&retry.path);
                 self.open.push(Open {
@@ -203,6 +222,9 @@ impl Known {
             }
             Fact::RunRetried(retried) => {
                 self.deadline = retried.deadline;
+                if let Some(input) = &retried.input {
+                    self.input = Arc::clone(input);
+                }
                 self.status = RunStatus::Running;
                 return (true, closed);
             }
@@ -238,7 +260,7 @@ impl Rows<'_> {
             workflow_digest: accepted.plan.to_string().into(),
             status: Word::Borrowed(self.known.status.as_str()),
             seq: self.event.seq,
-            input: Arc::clone(&accepted.input),
+            input: Arc::clone(&self.known.input),
             output: finished.map_or_else(json::null, |finished| Arc::clone(&finished.output)),
             error_class: Word::Borrowed(error.map_or("", |error| error.class.as_str())),
             error_code: error.map_or_else(empty, |error| Arc::clone(&error.code)),
@@ -344,6 +366,16 @@ impl Rows<'_> {
         }
     }
 
+    /// The same attempt, once its failure no longer counts.
+    fn continued(&self, (failed, interruptions): &(AttemptFinished, u32), output: &Json) -> AttemptRow {
+        AttemptRow {
+            status: Word::Borrowed("continued"),
+            output: Arc::clone(output),
+            interruptions: *interruptions,
+            ..self.finished(failed, &[])
+        }
+    }
+
     fn logs(&self, step: &StepPath, attempt: u32, lines: &[LogLine], batch: &mut RowBatch) {
         batch.logs.extend((0..).zip(lines).map(|(line, logged)| LogRow {
             run: self.event.run.0,
@@ -399,5 +431,6 @@ fn kind(fact: &Fact) -> &'static str {
         Fact::RunResumed(_) => "run_resumed",
         Fact::RunFinished(_) => "run_finished",
         Fact::RunRetried(_) => "run_retried",
+        Fact::StepContinued(_) => "step_continued",
     }
 }

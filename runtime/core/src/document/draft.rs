@@ -13,14 +13,29 @@ use super::{
     retry::RetryPart,
     tree::{Kind, Node},
 };
-use crate::{expression::Template, plan::Condition};
+use crate::{
+    expression::{Template, evaluate},
+    plan::{Condition, OnFailure},
+};
 
 /// The version of the language.
 const LANGUAGE: u64 = 1;
 const TOP: [&str; 9] = ["reipaz", "name", "input", "timeout", "defaults", "secrets", "steps", "output", "ui"];
 const LATER_TOP: [&str; 3] = ["triggers", "concurrency", "on_failure"];
-const STEP: [&str; 7] = ["uses", "with", "timeout", "retry", "grants", "needs", "if"];
-const LATER_STEP: [&str; 10] = [
+const STEP: [&str; 11] = [
+    "uses",
+    "with",
+    "timeout",
+    "total_timeout",
+    "queue_timeout",
+    "heartbeat_timeout",
+    "retry",
+    "grants",
+    "needs",
+    "if",
+    "on_failure",
+];
+const LATER_STEP: [&str; 9] = [
     "for_each",
     "max_parallel",
     "on_item_failure",
@@ -30,8 +45,8 @@ const LATER_STEP: [&str; 10] = [
     "wait",
     "wait_for",
     "workflow",
-    "on_failure",
 ];
+const DEFAULTS: [&str; 5] = ["timeout", "total_timeout", "queue_timeout", "heartbeat_timeout", "retry"];
 
 const SHORTEST: Duration = Duration::from_millis(1);
 /// No run may take longer.
@@ -45,12 +60,21 @@ pub(crate) struct Draft<'n> {
     pub(crate) name: Option<String>,
     pub(crate) input: Option<(Value, Place)>,
     pub(crate) timeout: Option<Duration>,
-    pub(crate) step_timeout: Option<Duration>,
+    pub(crate) times: Times,
     pub(crate) retry: RetryPart,
     pub(crate) secrets: Vec<(Arc<str>, Place)>,
     pub(crate) steps: Vec<StepDraft<'n>>,
     pub(crate) output: Option<Template>,
     pub(crate) output_reads: Reads,
+}
+
+/// How long a step's attempts may take.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Times {
+    pub(crate) attempt: Option<Duration>,
+    pub(crate) total: Option<Duration>,
+    pub(crate) queue: Option<Duration>,
+    pub(crate) heartbeat: Option<Duration>,
 }
 
 /// A step as it is written.
@@ -64,8 +88,10 @@ pub(crate) struct StepDraft<'n> {
     pub(crate) condition: Condition,
     pub(crate) condition_reads: Reads,
     pub(crate) needs: Vec<(String, Place)>,
-    pub(crate) timeout: Option<Duration>,
+    pub(crate) times: Times,
     pub(crate) retry: RetryPart,
+    pub(crate) on_failure: OnFailure,
+    pub(crate) failure_reads: Reads,
     pub(crate) grants: Option<BTreeMap<String, Vec<String>>>,
 }
 
@@ -101,9 +127,9 @@ pub(crate) fn read<'n>(root: &'n Node, report: &mut Report<'_>) -> Draft<'n> {
     });
     draft.timeout = fields.duration("timeout", SHORTEST, MAX_RUN_TIMEOUT, report);
     if let Some(at) = fields.get("defaults")
-        && let Some(defaults) = Fields::of(at, "`defaults`", &["timeout", "retry"], &[], report)
+        && let Some(defaults) = Fields::of(at, "`defaults`", &DEFAULTS, &[], report)
     {
-        draft.step_timeout = defaults.duration("timeout", SHORTEST, MAX_STEP_TIMEOUT, report);
+        draft.times = times(&defaults, report);
         draft.retry = defaults.get("retry").map(|at| RetryPart::read(at, report)).unwrap_or_default();
     }
     if let Some(at) = fields.get("secrets") {
@@ -162,8 +188,10 @@ fn step<'n>(name: &str, at: At<'n>, report: &mut Report<'_>) -> StepDraft<'n> {
         condition: Condition::Succeeded,
         condition_reads: Reads::default(),
         needs: Vec::new(),
-        timeout: None,
+        times: Times::default(),
         retry: RetryPart::default(),
+        on_failure: OnFailure::Fail,
+        failure_reads: Reads::default(),
         grants: None,
     };
     let Some(fields) = Fields::of(at, "a step", &STEP, &LATER_STEP, report) else { return step };
@@ -188,8 +216,52 @@ fn step<'n>(name: &str, at: At<'n>, report: &mut Report<'_>) -> StepDraft<'n> {
             }
         }
     }
-    step.timeout = fields.duration("timeout", SHORTEST, MAX_STEP_TIMEOUT, report);
+    step.times = times(&fields, report);
+    if let Some(at) = fields.get("on_failure") {
+        step.on_failure = on_failure(&at, &mut step.failure_reads, report);
+    }
     step.retry = fields.get("retry").map(|at| RetryPart::read(at, report)).unwrap_or_default();
     step.grants = fields.get("grants").map(|at| grants::read(at, report));
     step
+}
+
+fn times(fields: &Fields<'_>, report: &mut Report<'_>) -> Times {
+    Times {
+        attempt: fields.duration("timeout", SHORTEST, MAX_STEP_TIMEOUT, report),
+        total: fields.duration("total_timeout", SHORTEST, MAX_RUN_TIMEOUT, report),
+        queue: fields.duration("queue_timeout", SHORTEST, MAX_STEP_TIMEOUT, report),
+        heartbeat: fields.duration("heartbeat_timeout", SHORTEST, MAX_STEP_TIMEOUT, report),
+    }
+}
+
+/// `fail`, `pause` or `{continue_with: VALUE}`.
+fn on_failure(at: &At<'_>, reads: &mut Reads, report: &mut Report<'_>) -> OnFailure {
+    match &at.node.kind {
+        Kind::String(text, _) if text == "fail" => OnFailure::Fail,
+        Kind::String(text, _) if text == "pause" => OnFailure::Pause,
+        Kind::Object(_) => {
+            let Some(fields) = Fields::of(at.clone(), "`on_failure`", &["continue_with"], &["steps"], report)
+            else {
+                return OnFailure::Fail;
+            };
+            if fields.get("steps").is_some() {
+                return OnFailure::Fail;
+            }
+            let Some(at) = fields.require("continue_with", "`on_failure`", report) else {
+                return OnFailure::Fail;
+            };
+            let template = expressions::template(&at, reads, report);
+            if evaluate::prepare_template(&template).filters.is_empty() {
+                return OnFailure::ContinueWith(template);
+            }
+            let message =
+                "`continue_with` takes values and plain paths such as `${ $input.fallback }`, no filters";
+            report.mistake(&at.place, code::BAD_VALUE, message);
+            OnFailure::Fail
+        }
+        _ => {
+            wrong_type(at, "`on_failure`", "`fail`, `pause` or `{continue_with: ...}`", report);
+            OnFailure::Fail
+        }
+    }
 }

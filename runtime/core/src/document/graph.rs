@@ -81,7 +81,8 @@ enum Kind {
 }
 
 fn references<'s>(step: &'s StepDraft<'_>) -> impl Iterator<Item = (Kind, &'s str, &'s Place)> {
-    let reads = step.condition_reads.steps.iter().chain(&step.with_reads.steps);
+    let reads =
+        step.condition_reads.steps.iter().chain(&step.with_reads.steps).chain(&step.failure_reads.steps);
     let needs = step.needs.iter().map(|(name, place)| (Kind::Needs, name.as_str(), place));
     needs.chain(reads.map(|(name, place)| (Kind::Reads, &**name, place)))
 }

@@ -151,6 +151,7 @@ fn check_secrets(draft: &Draft<'_>, report: &mut Report<'_>) {
             }
         }
         outside(&step.condition_reads.secrets, "`if`", report);
+        outside(&step.failure_reads.secrets, "`on_failure`", report);
     }
     outside(&draft.output_reads.secrets, "the workflow's `output`", report);
     for (name, place) in &draft.secrets {

@@ -1,6 +1,6 @@
 //! Which steps start, are skipped or tried again, and how a run ends.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     Effect, EvaluateOutput, Scope, ScopeStep, StartAttempt, StepStatus,
@@ -10,10 +10,11 @@ use super::{
 };
 use crate::{
     event::{AttemptStarted, Fact, FinalStatus, RunError, SkipReason, StepSkipped},
+    expression::evaluate::{self, View},
     failure::{ErrorClass, Failure},
     ids::{AttemptId, RunId},
     json::Json,
-    plan::{Condition, StepIndex},
+    plan::{Condition, OnFailure, StepIndex},
     time::{Timestamp, format_duration},
 };
 
@@ -138,18 +139,35 @@ impl Run {
     fn attempt(&self, index: StepIndex, now: Timestamp) -> Option<StartAttempt> {
         let Phase::Running { since } = self.steps[index].phase else { return None };
         let plan = &self.plan().steps[index];
-        let left = self.deadline.map_or(plan.timeout, |deadline| deadline.since(now));
+        let left =
+            |deadline: Option<Timestamp>| deadline.map_or(plan.timeout, |deadline| deadline.since(now));
+        let (of_run, of_step) = (left(self.deadline), left(self.step_deadline(index)));
         Some(StartAttempt {
             id: AttemptId { run: self.id, path: plan.path.clone(), attempt: self.steps[index].attempts },
             plan: Arc::clone(self.plan()),
             version: self.accepted.version,
             step: index,
             started_at: since,
-            timeout: plan.timeout.min(left),
+            timeout: plan.timeout.min(of_run).min(of_step),
+            is_last: of_step <= plan.timeout && self.step_deadline(index).is_some(),
             run_seed: self.accepted.seed,
             scope: self.scope(&plan.reads),
             metadata: self.accepted.metadata.clone(),
         })
+    }
+
+    /// When all attempts of a step must have ended; none before the first has started.
+    pub(super) fn step_deadline(&self, index: StepIndex) -> Option<Timestamp> {
+        Some(self.steps[index].first_started?.plus(self.plan().steps[index].total_timeout?))
+    }
+
+    /// What the step counts as completed with, if its `on_failure` says so and what it names is there.
+    pub(super) fn fallback(&self, index: StepIndex) -> Option<Json> {
+        let plan = &self.plan().steps[index];
+        let OnFailure::ContinueWith(template) = &plan.on_failure else { return None };
+        let (scope, secrets) = (self.scope(&plan.reads), BTreeMap::new());
+        let view = View { scope: &scope, secrets: &secrets };
+        evaluate::render(template, view, &mut std::iter::empty()).ok()
     }
 
     fn output_evaluation(&self) -> Option<EvaluateOutput> {
@@ -166,7 +184,7 @@ impl Run {
 
     fn scope(&self, reads: &[StepIndex]) -> Scope {
         Scope {
-            input: Json0(Arc::clone(&self.accepted.input)),
+            input: Json0(Arc::clone(&self.input)),
             trigger: self.accepted.trigger.clone(),
             steps: reads.iter().map(|&index| self.scope_step(index)).collect(),
         }
@@ -178,7 +196,7 @@ impl Run {
             name: Arc::clone(&self.plan().steps[index].name),
             status: step.status(),
             output: match &step.phase {
-                Phase::Completed { output } => Arc::clone(output),
+                Phase::Completed { output, .. } => Arc::clone(output),
                 _ => crate::json::null(),
             },
             error: step.phase.failure().map(error_json),

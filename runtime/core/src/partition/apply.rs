@@ -55,6 +55,7 @@ impl Partition {
                 &mut it.path
             }
             Fact::StepSkipped(it) => &mut it.path,
+            Fact::StepContinued(it) => &mut it.path,
             Fact::RunPaused(_) | Fact::RunResumed(_) | Fact::RunFinished(_) | Fact::RunRetried(_) => return,
         };
         let Some(run) = self.runs.get(&about.run) else { return };
@@ -116,20 +117,19 @@ impl Partition {
         if about.seq != expected {
             return Err(ReplayError::Sequence { run: run.id, expected, found: about.seq });
         }
-        let (bytes, finished_at) = (run.bytes, run.finished_at());
+        let (bytes, before) = (run.bytes, run.end_of());
         run.apply(event, about, &mut self.timers)?;
         run.record(event, self.position);
         self.bytes += run.bytes - bytes;
-        match (finished_at, run.finished_at()) {
-            (None, Some(at)) => {
+        let (id, bytes_now) = (run.id, run.bytes);
+        match (before, run.end_of()) {
+            (None, Some((at, completed))) => {
                 self.live -= 1;
-                self.terminal.insert((at, run.id));
-                self.terminal_bytes += run.bytes;
+                self.ended(completed).insert(at, id, bytes_now);
             }
-            (Some(at), None) => {
+            (Some((at, completed)), None) => {
                 self.live += 1;
-                self.terminal.remove(&(at, run.id));
-                self.terminal_bytes -= bytes;
+                self.ended(completed).remove(at, id, bytes);
             }
             _ => {}
         }
@@ -139,11 +139,8 @@ impl Partition {
     fn forget(&mut self, forgotten: &RunForgotten) {
         if let Some(run) = self.runs.remove(&forgotten.run) {
             self.bytes -= run.bytes;
-            match run.finished_at() {
-                Some(at) => {
-                    self.terminal.remove(&(at, run.id));
-                    self.terminal_bytes -= run.bytes;
-                }
+            match run.end_of() {
+                Some((at, completed)) => self.ended(completed).remove(at, run.id, run.bytes),
                 None => self.live -= 1,
             }
             if let Some(in_use) = self.plans.get_mut(&run.accepted.plan) {
@@ -191,6 +188,7 @@ impl Run {
             id: about.run,
             accepted_at: about.at,
             deadline: accepted.deadline,
+            input: Arc::clone(&accepted.input),
             accepted,
             pinned,
             started_at: None,
@@ -270,7 +268,7 @@ impl Run {
                 let step = self.running(index, finished.attempt).ok_or_else(|| impossible(NOT_RUNNING))?;
                 match &finished.result {
                     AttemptResult::Output(output) => {
-                        step.phase = Phase::Completed { output: Arc::clone(output) }
+                        step.phase = Phase::Completed { output: Arc::clone(output), despite: None }
                     }
                     AttemptResult::Error(_) => {
                         step.phase = Phase::Failed { by: Arc::clone(event) };
@@ -322,6 +320,15 @@ impl Run {
                 self.steps[index].phase = Phase::Skipped { by: Arc::clone(event), after_failure };
                 self.open -= 1;
             }
+            Fact::StepContinued(continued) => {
+                let index = find(&continued.path)?;
+                let Phase::Failed { by } = &self.steps[index].phase else {
+                    return Err(impossible("only a step that has failed is continued"));
+                };
+                let (output, despite) = (Arc::clone(&continued.output), Some(Arc::clone(by)));
+                self.steps[index].phase = Phase::Completed { output, despite };
+                self.first_failure = self.first_failure.filter(|&first| first != index);
+            }
             Fact::RunPaused(_) => {
                 self.paused = true;
                 for (due, timer) in self.retries() {
@@ -337,8 +344,8 @@ impl Run {
             Fact::RunFinished(_) => self.end(event, timers),
             Fact::RunRetried(retried) => {
                 let from = retried.steps.iter().map(find).collect::<Result<Vec<_>, _>>()?;
-                if self.end.is_none() {
-                    return Err(impossible("the run is not over"));
+                if self.end.is_none() && !self.paused {
+                    return Err(impossible("the run goes on"));
                 }
                 self.start_afresh(&from, retried, timers);
             }
@@ -361,13 +368,16 @@ impl Run {
     }
 
     fn start_afresh(&mut self, from: &[StepIndex], retried: &RunRetried, timers: &mut Timers) {
+        if let Some(input) = &retried.input {
+            self.input = Arc::clone(input);
+        }
         for index in self.with_dependents(from) {
             let step = &mut self.steps[index];
             *step = Step { attempts: step.attempts, attempts_before: step.attempts, ..Step::new() };
         }
         self.open = self.steps.iter().filter(|step| !step.phase.is_over()).count();
         self.first_failure = self.steps.iter().position(|step| matches!(step.phase, Phase::Failed { .. }));
-        self.end = None;
+        (self.end, self.output_due) = (None, None);
         self.deadline = retried.deadline;
         if let Some(deadline) = self.deadline {
             timers.set(deadline, self.id, Timer::Deadline);

@@ -21,13 +21,19 @@ pub struct PartitionConfig {
     pub idempotency_retention: Duration,
     /// Keys of forgotten runs. Over it the oldest go early.
     pub max_kept_keys: usize,
-    /// How long a terminal run stays in memory at least, once its rows are stored.
+    /// How long a completed run stays in memory at least, once its rows are stored.
     pub terminal_min_age: Duration,
-    /// Terminal runs in memory. Over it the oldest go before their time, if their rows are stored.
+    /// Completed runs in memory. Over it the oldest go before their time, if their rows are stored.
     pub max_terminal_runs: usize,
     /// As `max_terminal_runs`, in estimated bytes of memory.
     pub max_terminal_bytes: u64,
-    /// Terminal runs in memory while nothing can be stored (ClickHouse is away). Over it the oldest are forgotten
+    /// How long a failed or cancelled run stays at least, once its rows are stored: so long somebody can go on with it.
+    pub failed_min_age: Duration,
+    /// Failed and cancelled runs in memory. Over it the oldest go before their time, if their rows are stored.
+    pub max_failed_runs: usize,
+    /// As `max_failed_runs`, in estimated bytes of memory.
+    pub max_failed_bytes: u64,
+    /// Terminal runs of either kind in memory while nothing can be stored (ClickHouse is away). Over it the oldest are forgotten
     /// even so: the journal still has them and their rows follow, but until then nobody can read them.
     pub max_unstored_runs: usize,
     /// As `max_unstored_runs`, in estimated bytes of memory.
@@ -46,6 +52,9 @@ impl Default for PartitionConfig {
             terminal_min_age: Duration::from_secs(60),
             max_terminal_runs: 20_000,
             max_terminal_bytes: 256 << 20,
+            failed_min_age: Duration::from_secs(7 * 24 * 3600),
+            max_failed_runs: 10_000,
+            max_failed_bytes: 64 << 20,
             max_unstored_runs: 200_000,
             max_unstored_bytes: 1 << 30,
         }

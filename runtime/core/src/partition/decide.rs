@@ -4,18 +4,18 @@
 use std::sync::Arc;
 
 use super::{
-    AttemptDone, AttemptOutcome, AttemptReport, Decision, Effect, Input, OutputDone, Partition, Refusal,
-    Reply, Run, RunStatus, Submit, run::Phase,
+    Again, AttemptDone, AttemptOutcome, AttemptReport, Decision, Effect, Input, OutputDone, Partition,
+    Refusal, Reply, Run, RunStatus, StartFrom, Submit, run::Phase,
 };
 use crate::{
     event::{
         Asked, AttemptFinished, AttemptReported, AttemptResult, Event, Fact, FinalStatus, KeyExpired,
-        RetryScheduled, RunAccepted, RunError, RunEvent, RunFinished, RunRetried, SkipReason, StepSkipped,
-        WorkflowPinned,
+        RetryScheduled, RunAccepted, RunError, RunEvent, RunFinished, RunForgotten, RunRetried, SkipReason,
+        StepContinued, StepSkipped, WorkflowPinned,
     },
-    failure::{ErrorClass, Failure},
+    failure::{ErrorClass, Failure, STEP_TIMEOUT},
     ids::{AttemptId, Digest, RunId, StepPath},
-    plan::StepIndex,
+    plan::{OnFailure, StepIndex},
     retry::{self, Pace, Verdict},
     time::Timestamp,
 };
@@ -47,7 +47,7 @@ impl<'p> Deciding<'p> {
             Input::Cancel(run, reason) => self.decision.reply = self.cancel(run, reason),
             Input::Pause(run, reason) => self.decision.reply = self.pause(run, reason),
             Input::Resume(run, reason) => self.decision.reply = self.resume(run, reason),
-            Input::Retry(run, step) => self.decision.reply = self.retry(run, step),
+            Input::Retry(run, again) => self.decision.reply = self.retry(run, again),
             Input::Tick => self.tick(),
             Input::ShutDown => self.shut_down(),
             Input::Stored(position) => self.partition.stored = self.partition.stored.max(position),
@@ -70,6 +70,7 @@ impl<'p> Deciding<'p> {
     fn submit(&mut self, submit: Submit) -> Reply {
         let run = submit.run;
         let input_digest = Digest::of(submit.input.as_bytes());
+        self.let_go_of_expired(run, &submit);
         if let Some(known) = self.partition.run(run) {
             let accepted = &known.accepted;
             let same = accepted.workflow == submit.plan.name && accepted.input_digest == input_digest;
@@ -123,6 +124,17 @@ impl<'p> Deciding<'p> {
         Reply::Accepted { run, existing: false }
     }
 
+    /// A key stands for its run for a time. A failed run may stay longer, but not against a new one with the same key.
+    fn let_go_of_expired(&mut self, id: RunId, submit: &Submit) {
+        let Some(run) = self.partition.run(id) else { return };
+        let retention = self.partition.config.idempotency_retention;
+        let expired = run.finished_at().is_some_and(|at| at.plus(retention) <= self.at);
+        let is_stored = run.position <= self.partition.stored;
+        if expired && submit.idempotency_key.is_some() && is_stored && self.has_room().is_ok() {
+            self.emit(Event::RunForgotten(RunForgotten { run: id, at: self.at, key: None }));
+        }
+    }
+
     fn has_room(&self) -> Result<(), Refusal> {
         let limit = self.partition.config.max_live_runs;
         if self.partition.live >= limit { Err(Refusal::TooManyRuns { limit }) } else { Ok(()) }
@@ -163,17 +175,19 @@ impl<'p> Deciding<'p> {
                     logs_dropped_bytes: done.logs_dropped_bytes,
                 };
                 self.tell(run, Fact::AttemptFinished(Box::new(finished)));
-                if let Some(failure) = failure {
-                    self.schedule_retry(run, index, &failure);
+                if let Some(failure) = failure
+                    && !self.schedule_retry(run, index, &failure)
+                {
+                    self.used_up(run, index, &failure);
                 }
             }
         }
         self.advance(run);
     }
 
-    /// Follows a failed attempt with a retry, if the step's rule says so.
-    fn schedule_retry(&mut self, id: RunId, index: StepIndex, failure: &Failure) {
-        let Some(run) = self.partition.run(id) else { return };
+    /// Follows a failed attempt with a retry, if the step's rule and its time say so.
+    fn schedule_retry(&mut self, id: RunId, index: StepIndex, failure: &Failure) -> bool {
+        let Some(run) = self.partition.run(id) else { return false };
         let (step, plan) = (&run.steps[index], &run.plan().steps[index]);
         let pace = Pace {
             attempts: step.attempts - step.attempts_before,
@@ -182,17 +196,44 @@ impl<'p> Deciding<'p> {
             first_started: step.first_started.unwrap_or(self.at),
         };
         let draw = retry::draw(&run.accepted.seed, &plan.path, step.attempts);
-        if let Verdict::Retry { delay, reason } = plan.retry.decide(pace, failure, self.at, draw) {
-            let scheduled = RetryScheduled {
-                path: plan.path.clone(),
-                attempt: step.attempts + 1,
-                due: self.at.plus(delay),
-                delay_ms: u64::try_from(delay.as_millis()).unwrap_or(u64::MAX),
-                class: failure.class,
-                code: Arc::clone(&failure.code),
-                reason: reason.shared(),
-            };
-            self.tell(id, Fact::RetryScheduled(Box::new(scheduled)));
+        let Verdict::Retry { delay, reason } = plan.retry.decide(pace, failure, self.at, draw) else {
+            return false;
+        };
+        let due = self.at.plus(delay);
+        // An attempt that has no time left would only say so.
+        if &*failure.code == STEP_TIMEOUT || run.step_deadline(index).is_some_and(|deadline| deadline <= due)
+        {
+            return false;
+        }
+        let scheduled = RetryScheduled {
+            path: plan.path.clone(),
+            attempt: step.attempts + 1,
+            due,
+            delay_ms: u64::try_from(delay.as_millis()).unwrap_or(u64::MAX),
+            class: failure.class,
+            code: Arc::clone(&failure.code),
+            reason: reason.shared(),
+        };
+        self.tell(id, Fact::RetryScheduled(Box::new(scheduled)));
+        true
+    }
+
+    /// What follows when a step has failed for good, by its `on_failure`.
+    pub(super) fn used_up(&mut self, id: RunId, index: StepIndex, failure: &Failure) {
+        let Some(run) = self.partition.run(id) else { return };
+        let (plan, path) = (&run.plan().steps[index], run.plan().steps[index].path.clone());
+        match &plan.on_failure {
+            OnFailure::Fail => {}
+            OnFailure::Pause if run.paused => {}
+            OnFailure::Pause => {
+                let reason = format!("the step {path} failed ({}): {}", failure.code, failure.message);
+                self.tell(id, Fact::RunPaused(Asked { reason: Some(reason.into()) }));
+            }
+            OnFailure::ContinueWith(_) => {
+                if let Some(output) = run.fallback(index) {
+                    self.tell(id, Fact::StepContinued(StepContinued { path, output }));
+                }
+            }
         }
     }
 
@@ -292,11 +333,8 @@ impl<'p> Deciding<'p> {
 
     /// Everything that failed, was cancelled, or was skipped because of a failure starts afresh, and the named step
     /// too, with all that depend on them.
-    fn retry(&mut self, id: RunId, step: Option<Arc<str>>) -> Reply {
+    fn retry(&mut self, id: RunId, again: Again) -> Reply {
         let Some(run) = self.partition.run(id) else { return Reply::Refused(Refusal::UnknownRun(id)) };
-        if !matches!(run.status(), RunStatus::Failed | RunStatus::Cancelled) {
-            return Reply::Refused(Refusal::WrongStatus(run.status()));
-        }
         if run.accepted.refused.is_some() {
             return Reply::Refused(Refusal::NeverStarted(id));
         }
@@ -305,20 +343,50 @@ impl<'p> Deciding<'p> {
             phase.carries_failure() || matches!(phase, Phase::Cancelled)
         };
         let mut from: Vec<StepIndex> = (0..run.steps.len()).filter(failed).collect();
-        if let Some(step) = step {
-            let path = if step.starts_with('/') { StepPath(Arc::clone(&step)) } else { StepPath::top(&step) };
-            match run.pinned.index(&path) {
-                Some(index) if from.contains(&index) => {}
-                Some(index) => from.push(index),
-                None => return Reply::Refused(Refusal::UnknownStep(step)),
+        let may = match run.status() {
+            RunStatus::Failed | RunStatus::Cancelled => true,
+            RunStatus::Paused => !from.is_empty(),
+            _ => false,
+        };
+        if !may {
+            return Reply::Refused(Refusal::WrongStatus(run.status()));
+        }
+        match again.from {
+            StartFrom::Failed => {}
+            StartFrom::Start => from = (0..run.steps.len()).collect(),
+            StartFrom::Step(step) => {
+                let path =
+                    if step.starts_with('/') { StepPath(Arc::clone(&step)) } else { StepPath::top(&step) };
+                match run.pinned.index(&path) {
+                    Some(index) if from.contains(&index) => {}
+                    Some(index) => from.push(index),
+                    None => return Reply::Refused(Refusal::UnknownStep(step)),
+                }
+            }
+        }
+        let running = |index: &StepIndex| matches!(run.steps[*index].phase, Phase::Running { .. });
+        if let Some(index) = run.with_dependents(&from).into_iter().find(running) {
+            return Reply::Refused(Refusal::StepRunning(run.plan().steps[index].path.clone()));
+        }
+        if let Some(input) = &again.input {
+            // Whoever asks has parsed it.
+            let value = serde_json::from_str(input).unwrap_or_default();
+            if let Err(mistakes) = run.plan().check_input(&value) {
+                return Reply::Refused(Refusal::BadInput(mistakes));
             }
         }
         let steps = from.into_iter().map(|index| run.plan().steps[index].path.clone()).collect();
-        let deadline = run.plan().timeout.map(|timeout| self.at.plus(timeout));
-        if let Err(refusal) = self.has_room() {
+        let (paused, deadline) = match run.end {
+            None => (true, run.deadline),
+            Some(_) => (false, run.plan().timeout.map(|timeout| self.at.plus(timeout))),
+        };
+        if !paused && let Err(refusal) = self.has_room() {
             return Reply::Refused(refusal);
         }
-        self.tell(id, Fact::RunRetried(RunRetried { steps, deadline }));
+        self.tell(id, Fact::RunRetried(RunRetried { steps, deadline, input: again.input }));
+        if paused {
+            self.tell(id, Fact::RunResumed(Asked { reason: None }));
+        }
         self.advance(id);
         Reply::Done
     }

@@ -27,14 +27,35 @@ pub enum Input {
     Pause(RunId, Option<Arc<str>>),
     /// Start attempts again.
     Resume(RunId, Option<Arc<str>>),
-    /// Go on with a failed or cancelled run, from the steps that failed (or from this one).
-    Retry(RunId, Option<Arc<str>>),
+    /// Go on with a failed or cancelled run, or with one that is paused and has failed steps.
+    Retry(RunId, Again),
     /// Time passed: everything due at `now` happens (at most [`super::PartitionConfig::due_per_tick`]).
     Tick,
     /// The host stops in an orderly way; these attempts did not end in time.
     ShutDown,
     /// All rows up to this journal position (inclusive) are stored; terminal runs below it may be forgotten.
     Stored(u64),
+}
+
+/// From where a run goes on, and with what.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Again {
+    /// Where.
+    pub from: StartFrom,
+    /// Its input from then on; the one that it has when absent.
+    pub input: Option<Json>,
+}
+
+/// Which steps start afresh; those that depend on them do too.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum StartFrom {
+    /// Those that failed or were cancelled.
+    #[default]
+    Failed,
+    /// Those, and this one (its path or name).
+    Step(Arc<str>),
+    /// All.
+    Start,
 }
 
 /// A task.
@@ -158,8 +179,10 @@ pub struct StartAttempt {
     pub step: StepIndex,
     /// When it was decided: where the attempt's clock starts.
     pub started_at: Timestamp,
-    /// How long it may take: the step's timeout, cut to what the run has left.
+    /// How long it may take: the step's timeout, cut to what the step and the run have left.
     pub timeout: Duration,
+    /// When its time is over, so is the step's ([`crate::plan::StepPlan::total_timeout`]).
+    pub is_last: bool,
     /// Secret; randomness of the attempt is HMAC(seed, path, attempt).
     pub run_seed: [u8; 32],
     /// What its expressions may see.
@@ -276,6 +299,12 @@ pub enum Refusal {
     /// It was refused when it was taken up: there is nothing to go on from.
     #[error("the run never started: its task was refused; submit it again, under another key")]
     NeverStarted(RunId),
+    /// `retry` would start steps afresh that are being executed.
+    #[error("the step {0} is still being executed: wait for its end, or cancel the run first")]
+    StepRunning(crate::ids::StepPath),
+    /// The new input does not satisfy the workflow's schema.
+    #[error("the workflow's input schema refuses the new input")]
+    BadInput(Vec<crate::plan::InputMistake>),
     /// `retry` named a step that the workflow does not have.
     #[error("the workflow has no step {0:?}")]
     UnknownStep(Arc<str>),

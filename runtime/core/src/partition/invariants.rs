@@ -19,8 +19,9 @@ impl Partition {
             self.runs.values().filter(|run| !terminal_only || run.end.is_some()).map(|run| run.bytes).sum()
         };
         holds(live == self.live, "the count of live runs is right")?;
-        holds(self.runs.len() == live + self.terminal.len(), "each run is live or terminal")?;
-        holds(sum(false) == self.bytes && sum(true) == self.terminal_bytes, "bytes are summed up")?;
+        holds(self.runs.len() == live + self.terminal_runs(), "each run is live or terminal")?;
+        let ended = self.completed.bytes() + self.failed.bytes();
+        holds(sum(false) == self.bytes && sum(true) == ended, "bytes are summed up")?;
         holds(timers == self.timers.len(), "no timer is left behind")?;
         holds(self.keys.len() == self.expiries.len(), "each kept key has its expiry")?;
         holds(self.keys.keys().all(|run| !self.runs.contains_key(run)), "a run in memory keeps its own key")?;
@@ -42,9 +43,10 @@ impl Partition {
             let Event::Run(event) = &**event else { return Err("only its own events".into()) };
             holds(event.seq as usize == index + 1 && event.run == run.id, "its events are without gaps")?;
         }
-        if let Some(finished_at) = run.finished_at() {
+        if let Some((at, completed)) = run.end_of() {
             holds(run.open == 0 && run.output_due.is_none(), "nothing goes on after the end")?;
-            holds(self.terminal.contains(&(finished_at, run.id)), "the end is indexed")?;
+            let ended = if completed { &self.completed } else { &self.failed };
+            holds(ended.contains(at, run.id), "the end is indexed")?;
             return Ok(0);
         }
         let deadline = run.deadline.is_none_or(|at| self.timers.has(at, run.id, Timer::Deadline));

@@ -58,10 +58,10 @@ pub struct Partition {
     runs: FxHashMap<RunId, Box<Run>>,
     live: usize,
     bytes: u64,
-    terminal_bytes: u64,
     timers: timers::Timers,
-    /// Terminal runs by their end.
-    terminal: BTreeSet<(Timestamp, RunId)>,
+    completed: retain::Ended,
+    /// Those that failed or were cancelled: somebody may go on with them.
+    failed: retain::Ended,
     keys: FxHashMap<RunId, KeptKey>,
     /// Keys by their expiry.
     expiries: BTreeSet<(Timestamp, RunId)>,
@@ -147,7 +147,7 @@ impl Partition {
 
     /// Runs in memory that are over.
     pub fn terminal_runs(&self) -> usize {
-        self.terminal.len()
+        self.completed.len() + self.failed.len()
     }
 
     /// Estimated memory of all runs and kept keys in bytes; what a checkpoint takes grows and falls with it.
@@ -179,12 +179,13 @@ impl PartialEq for PinnedInUse {
 /// Equal when their journals say the same.
 impl PartialEq for Partition {
     fn eq(&self, other: &Self) -> bool {
-        let numbers = |it: &Self| (it.last_time, it.live, it.bytes, it.terminal_bytes);
+        let numbers = |it: &Self| (it.last_time, it.live, it.bytes);
         numbers(self) == numbers(other)
             && self.plans == other.plans
             && self.runs == other.runs
             && self.timers == other.timers
-            && self.terminal == other.terminal
+            && self.completed == other.completed
+            && self.failed == other.failed
             && self.keys == other.keys
             && self.expiries == other.expiries
     }

@@ -86,13 +86,14 @@ impl Deciding<'_> {
             path,
             attempt,
             started_at: since,
-            result: AttemptResult::Error(failure),
+            result: AttemptResult::Error(failure.clone()),
             input_digest: None,
             usage: Usage::default(),
             logs: Vec::new(),
             logs_dropped_bytes: 0,
         };
         self.tell(id, Fact::AttemptFinished(Box::new(finished)));
+        self.used_up(id, index, &failure);
         self.advance(id);
     }
 

@@ -1,6 +1,6 @@
 //! How long runs that are over, and idempotency keys, stay in memory; and checkpoints, which hold exactly what stays.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use super::{Partition, Run, decide::Deciding};
 use crate::{
@@ -37,26 +37,103 @@ impl Partition {
         events
     }
 
+    pub(super) fn ended(&mut self, completed: bool) -> &mut Ended {
+        if completed { &mut self.completed } else { &mut self.failed }
+    }
+
+    /// The terminal runs of a kind, and how long they stay.
+    fn kept(&self, completed: bool) -> (&Ended, Keep) {
+        let config = &self.config;
+        match completed {
+            true => (
+                &self.completed,
+                Keep {
+                    age: config.terminal_min_age,
+                    runs: config.max_terminal_runs,
+                    bytes: config.max_terminal_bytes,
+                },
+            ),
+            false => (
+                &self.failed,
+                Keep {
+                    age: config.failed_min_age,
+                    runs: config.max_failed_runs,
+                    bytes: config.max_failed_bytes,
+                },
+            ),
+        }
+    }
+
     /// When the oldest terminal run may go, as far as that is known.
     pub(super) fn next_forgetting(&self) -> Option<Timestamp> {
-        let &(finished_at, oldest) = self.terminal.first()?;
-        if self.may_forget(oldest, self.last_time) {
+        [true, false].into_iter().filter_map(|completed| self.next_of(completed)).min()
+    }
+
+    fn next_of(&self, completed: bool) -> Option<Timestamp> {
+        let (ended, keep) = self.kept(completed);
+        let (finished_at, oldest) = ended.first()?;
+        if self.may_forget(completed, self.last_time).is_some() {
             return Some(self.last_time);
         }
         let run = self.runs.get(&oldest)?;
-        (run.position <= self.stored).then(|| finished_at.plus(self.config.terminal_min_age))
+        (run.position <= self.stored).then(|| finished_at.plus(keep.age))
     }
 
-    fn may_forget(&self, run: RunId, now: Timestamp) -> bool {
-        let Some(run) = self.runs.get(&run) else { return false };
-        let over = |runs: usize, bytes: u64| self.terminal.len() > runs || self.terminal_bytes > bytes;
-        let config = &self.config;
-        if run.position <= self.stored {
-            let aged = run.finished_at().is_some_and(|at| at.plus(config.terminal_min_age) <= now);
-            aged || over(config.max_terminal_runs, config.max_terminal_bytes)
+    /// The oldest terminal run of a kind, if it may go.
+    fn may_forget(&self, completed: bool, now: Timestamp) -> Option<(Timestamp, RunId)> {
+        let (ended, keep) = self.kept(completed);
+        let (finished_at, oldest) = ended.first()?;
+        let run = self.runs.get(&oldest)?;
+        let over = |runs: usize, bytes: u64| ended.len() > runs || ended.bytes() > bytes;
+        let may = if run.position <= self.stored {
+            finished_at.plus(keep.age) <= now || over(keep.runs, keep.bytes)
         } else {
-            over(config.max_unstored_runs, config.max_unstored_bytes)
-        }
+            over(self.config.max_unstored_runs, self.config.max_unstored_bytes)
+        };
+        may.then_some((finished_at, oldest))
+    }
+}
+
+/// How long terminal runs stay once they are stored.
+struct Keep {
+    age: Duration,
+    runs: usize,
+    bytes: u64,
+}
+
+/// Terminal runs of one kind, by their end.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Ended {
+    by_end: BTreeSet<(Timestamp, RunId)>,
+    bytes: u64,
+}
+
+impl Ended {
+    pub(super) fn insert(&mut self, at: Timestamp, run: RunId, bytes: u64) {
+        self.by_end.insert((at, run));
+        self.bytes += bytes;
+    }
+
+    pub(super) fn remove(&mut self, at: Timestamp, run: RunId, bytes: u64) {
+        self.by_end.remove(&(at, run));
+        self.bytes -= bytes;
+    }
+
+    pub(super) fn contains(&self, at: Timestamp, run: RunId) -> bool {
+        self.by_end.contains(&(at, run))
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.by_end.len()
+    }
+
+    /// Estimated memory.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    fn first(&self) -> Option<(Timestamp, RunId)> {
+        self.by_end.first().copied()
     }
 }
 
@@ -65,10 +142,9 @@ impl Deciding<'_> {
     pub(super) fn let_go(&mut self) {
         let at = self.at;
         for _ in 0..self.partition.config.due_per_tick {
-            let Some(&(finished_at, run)) = self.partition.terminal.first() else { break };
-            if !self.partition.may_forget(run, at) {
-                break;
-            }
+            let partition = &self.partition;
+            let next = partition.may_forget(true, at).or_else(|| partition.may_forget(false, at));
+            let Some((finished_at, run)) = next else { break };
             let expires = finished_at.plus(self.partition.config.idempotency_retention);
             let accepted = self.partition.run(run).map(|run| &run.accepted);
             let key = accepted
@@ -114,6 +190,8 @@ pub(super) fn weight(event: &Event) -> u64 {
                     + finished.output.len()
                     + finished.error.as_ref().map_or(0, |error| error.message.len())
             }
+            Fact::RunRetried(retried) => text(retried.input.as_deref()),
+            Fact::StepContinued(continued) => continued.output.len(),
             _ => 0,
         },
         Event::WorkflowPinned(_) | Event::RunForgotten(_) | Event::KeyExpired(_) => 0,

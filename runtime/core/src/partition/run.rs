@@ -79,6 +79,8 @@ pub struct Run {
     pub(super) id: RunId,
     pub(super) accepted: Arc<RunAccepted>,
     pub(super) accepted_at: Timestamp,
+    /// As it was accepted, or as a retry changed it.
+    pub(super) input: Json,
     pub(super) pinned: Arc<Pinned>,
     pub(super) deadline: Option<Timestamp>,
     pub(super) started_at: Option<Timestamp>,
@@ -131,8 +133,10 @@ pub(super) enum Phase {
     Retrying {
         due: Timestamp,
     },
+    /// `despite` the failure in this `AttemptFinished`, if its `on_failure` made it so.
     Completed {
         output: Json,
+        despite: Option<Arc<Event>>,
     },
     /// By this `AttemptFinished`.
     Failed {
@@ -156,8 +160,9 @@ impl Phase {
         matches!(self, Self::Failed { .. } | Self::Skipped { after_failure: true, .. })
     }
 
+    /// Its last attempt's failure, if that was for good.
     pub(super) fn failure(&self) -> Option<&Failure> {
-        let Self::Failed { by } = self else { return None };
+        let (Self::Failed { by } | Self::Completed { despite: Some(by), .. }) = self else { return None };
         match fact(by) {
             Some(Fact::AttemptFinished(finished)) => match &finished.result {
                 AttemptResult::Error(failure) => Some(failure),
@@ -229,6 +234,11 @@ impl Run {
         &self.accepted
     }
 
+    /// Its input: as it was accepted, or as a retry changed it.
+    pub fn input(&self) -> &Json {
+        &self.input
+    }
+
     /// The workflow version that it runs.
     pub fn plan(&self) -> &Arc<Plan> {
         &self.pinned.plan
@@ -277,6 +287,11 @@ impl Run {
         self.end.as_ref().map(|end| end.at())
     }
 
+    /// When it ended, and whether it completed.
+    pub(super) fn end_of(&self) -> Option<(Timestamp, bool)> {
+        Some((self.finished_at()?, self.status() == RunStatus::Completed))
+    }
+
     /// When it fails as a timeout.
     pub fn deadline(&self) -> Option<Timestamp> {
         self.deadline
@@ -317,7 +332,7 @@ impl Run {
             status: step.status(),
             attempts: step.attempts,
             output: match &step.phase {
-                Phase::Completed { output } => Some(output),
+                Phase::Completed { output, .. } => Some(output),
                 _ => None,
             },
             error: step.phase.failure(),
@@ -356,9 +371,9 @@ impl Run {
     pub(super) fn plain_output(&self) -> Option<Json> {
         match &self.pinned.output {
             PlannedOutput::Literal(json) => Some(Arc::clone(json)),
-            PlannedOutput::Input => Some(Arc::clone(&self.accepted.input)),
+            PlannedOutput::Input => Some(Arc::clone(&self.input)),
             PlannedOutput::Step(index) => Some(match &self.steps[*index].phase {
-                Phase::Completed { output } => Arc::clone(output),
+                Phase::Completed { output, .. } => Arc::clone(output),
                 _ => crate::json::null(),
             }),
             PlannedOutput::Evaluated => None,
@@ -376,6 +391,7 @@ impl PartialEq for Run {
         facts(self) == facts(other)
             && counts(self) == counts(other)
             && self.accepted == other.accepted
+            && self.input == other.input
             && self.end == other.end
             && self.steps == other.steps
             && self.history == other.history

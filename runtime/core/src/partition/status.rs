@@ -101,7 +101,7 @@ pub struct StepView<'r> {
     pub attempts: u32,
     /// Its output, once completed.
     pub output: Option<&'r Json>,
-    /// The failure of its last attempt, once failed.
+    /// The failure of its last attempt, once failed. Of a completed step: what its `on_failure` let it complete in spite of.
     pub error: Option<&'r Failure>,
     /// Why it was skipped.
     pub skipped: Option<&'r SkipReason>,

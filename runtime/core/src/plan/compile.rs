@@ -100,7 +100,11 @@ impl PinnedWorkflow {
                 downstream: std::mem::take(&mut downstream[index]),
                 reads: reads[*at].clone(),
                 secrets,
-                timeout: step.timeout.or(draft.step_timeout).unwrap_or(DEFAULT_STEP_TIMEOUT),
+                timeout: step.times.attempt.or(draft.times.attempt).unwrap_or(DEFAULT_STEP_TIMEOUT),
+                total_timeout: step.times.total.or(draft.times.total),
+                queue_timeout: step.times.queue.or(draft.times.queue),
+                heartbeat_timeout: step.times.heartbeat.or(draft.times.heartbeat),
+                on_failure: step.on_failure,
                 retry: step.retry.over(draft.retry.over(from_plugin.over(RetryRule::default()))),
                 grants: step.grants,
             }));

@@ -85,7 +85,7 @@ fn keys() {
         "duplicate_key",
         "twice",
     );
-    for later in ["for_each", "switch", "wait", "wait_for", "workflow", "on_failure"] {
+    for later in ["for_each", "switch", "wait", "wait_for", "workflow"] {
         case(
             &in_step(&format!("    «{later}»: 1\n")),
             &format!("/steps/a/{later}"),
@@ -131,6 +131,52 @@ fn types_and_values() {
     case(&in_step("    retry: {factor: «0.5»}\n"), "/steps/a/retry/factor", "out_of_range", "at least 1");
     case(&in_step("    retry: {jitter: «some»}\n"), "/steps/a/retry/jitter", "bad_value", "`full` or `none`");
     case(&in_step("    retry: «5»\n"), "/steps/a/retry", "wrong_type", "an object");
+    case(
+        &in_step("    retry: {«by_error»: [409]}\n"),
+        "/steps/a/retry/by_error",
+        "wrong_type",
+        "by class, status or code",
+    );
+    case(
+        &in_step("    retry: {by_error: {«host»: never}}\n"),
+        "/steps/a/retry/by_error/host",
+        "bad_value",
+        "never tried",
+    );
+    case(
+        &in_step("    retry: {by_error: {«\"777\"»: never}}\n"),
+        "/steps/a/retry/by_error/777",
+        "bad_value",
+        "HTTP status",
+    );
+    case(
+        &in_step("    retry: {by_error: {network: «always»}}\n"),
+        "/steps/a/retry/by_error/network",
+        "wrong_type",
+        "`never`",
+    );
+    let deep = "/steps/a/retry/by_error/network/attempts";
+    case(&in_step("    retry: {by_error: {network: {attempts: «0»}}}\n"), deep, "out_of_range", "at least 1");
+    case(&in_step("    on_failure: «panic»\n"), "/steps/a/on_failure", "wrong_type", "`pause`");
+    case(
+        &in_step("    on_failure: {«steps»: {}}\n"),
+        "/steps/a/on_failure/steps",
+        "not_supported_yet",
+        "steps",
+    );
+    let value = "/steps/a/on_failure/continue_with";
+    case(
+        &in_step("    on_failure: {continue_with: «\"${ $input | length }\"»}\n"),
+        value,
+        "bad_value",
+        "plain paths",
+    );
+    case(
+        &in_step("    on_failure: {continue_with: \"${ $steps.«a».output }\"}\n"),
+        value,
+        "self_reference",
+        "itself",
+    );
     case(&in_step("    if: «7»\n"), "/steps/a/if", "wrong_type", "an expression");
     case(&in_step("secrets: [x, «x»]\n"), "/secrets/1", "bad_value", "twice");
 }

@@ -116,7 +116,9 @@ fn every_kind() -> Vec<Event> {
             error: Some(error),
             started_at: Some(BEGIN),
         })),
-        Fact::RunRetried(RunRetried { steps: vec![path.clone(), path], deadline: None }),
+        Fact::RunRetried(RunRetried { steps: vec![path.clone(); 2], deadline: None, input: None }),
+        Fact::RunRetried(RunRetried { steps: vec![], deadline: Some(BEGIN), input: Some("[1]".into()) }),
+        Fact::StepContinued(StepContinued { path, output: "null".into() }),
     ];
     let (run, at) = (run_id(u128::MAX), BEGIN);
     let mut events: Vec<Event> =

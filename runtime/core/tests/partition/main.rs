@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod codec;
+mod failures;
 mod keys;
 mod plans;
 mod recovery;

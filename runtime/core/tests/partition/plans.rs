@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use reipaz_core::{
     expression::{Expression, Piece, Template},
     ids::{Digest, StepPath},
-    plan::{Condition, Plan, PluginPin, StepIndex, StepPlan},
+    plan::{Condition, OnFailure, Plan, PluginPin, StepIndex, StepPlan},
     retry::{Jitter, RetryRule},
 };
 
@@ -47,6 +47,10 @@ impl Planner {
             downstream: Vec::new(),
             secrets: Vec::new(),
             timeout: Duration::from_secs(30),
+            total_timeout: None,
+            queue_timeout: None,
+            heartbeat_timeout: None,
+            on_failure: OnFailure::Fail,
             retry: RetryRule { jitter: Jitter::None, ..RetryRule::default() },
             grants: None,
         });

@@ -5,7 +5,7 @@ use std::time::Duration;
 use reipaz_core::{
     codec,
     failure::ErrorClass,
-    partition::{Input, PartitionConfig, Refusal, Reply, Submit},
+    partition::{Again, Input, PartitionConfig, Refusal, Reply, Submit},
 };
 
 use crate::{
@@ -100,6 +100,56 @@ fn a_key_outlives_its_run_and_expires_a_day_after_the_end() {
 }
 
 #[test]
+fn a_failed_run_stays_for_a_week_and_does_not_hold_up_completed_ones() {
+    let plan = workflow("short").step("a", &[]).build();
+    let mut owner = Owner::new();
+    let failed = owner.submit(&plan, 1);
+    owner.fail(failed, "a", ErrorClass::Permanent);
+    let completed = owner.submit(&plan, 2);
+    owner.complete(completed, "a", "1");
+    owner.give(Input::Stored(owner.partition.position()));
+
+    owner.pass(HOUR);
+    assert!(owner.partition.run(completed).is_none());
+    owner.pass(6 * 24 * HOUR);
+    assert!(owner.partition.run(failed).is_some(), "somebody may go on with it");
+    owner.pass(24 * HOUR);
+    assert!(owner.partition.run(failed).is_none());
+}
+
+#[test]
+fn over_the_bound_the_oldest_failed_runs_go_first() {
+    let config = PartitionConfig { max_failed_runs: 1, ..Default::default() };
+    let plan = workflow("short").step("a", &[]).build();
+    let mut owner = Owner::with(config);
+    for number in 1..=3 {
+        let run = owner.submit(&plan, number);
+        owner.fail(run, "a", ErrorClass::Permanent);
+    }
+    owner.give(Input::Stored(owner.partition.position()));
+    owner.pass(Duration::ZERO);
+    assert!(owner.partition.run(run_id(3)).is_some() && owner.partition.run(run_id(2)).is_none());
+}
+
+#[test]
+fn a_key_is_free_again_although_its_failed_run_is_still_there() {
+    let plan = workflow("short").step("a", &[]).build();
+    let submit = |input: &str| Submit {
+        idempotency_key: Some("key".into()),
+        input: input.into(),
+        ..submission(&plan, 1)
+    };
+    let mut owner = Owner::new();
+    assert_eq!(owner.offer(submit("1")), Reply::Accepted { run: run_id(1), existing: false });
+    owner.fail(run_id(1), "a", ErrorClass::Permanent);
+    owner.give(Input::Stored(owner.partition.position()));
+    owner.pass(23 * HOUR);
+    assert_eq!(owner.offer(submit("2")), Reply::Refused(Refusal::KeyReused(run_id(1))));
+    owner.pass(HOUR);
+    assert_eq!(owner.offer(submit("2")), Reply::Accepted { run: run_id(1), existing: false });
+}
+
+#[test]
 fn a_retried_run_is_not_forgotten() {
     let plan = workflow("short").step("a", &[]).build();
     let mut owner = Owner::new();
@@ -108,7 +158,7 @@ fn a_retried_run_is_not_forgotten() {
     owner.give(Input::Stored(owner.partition.position()));
     owner.pass(30 * SECOND);
 
-    owner.give(Input::Retry(run, None));
+    owner.give(Input::Retry(run, Again::default()));
     owner.pass(HOUR);
 
     assert!(owner.partition.run(run).is_some());
@@ -139,10 +189,10 @@ fn a_checkpoint_and_the_rest_give_what_everything_gives() {
     let (before, now) = (owner.partition.position(), owner.now);
     let _ = restored.handle(Input::Cancel(run, None), now);
     let _ = restored.handle(Input::Stored(before), now);
-    let _ = restored.handle(Input::Tick, now.plus(HOUR));
+    let _ = restored.handle(Input::Tick, now.plus(8 * 24 * HOUR));
     assert!(restored.run(run).is_some());
     let _ = restored.handle(Input::Stored(before + 1), now);
-    let _ = restored.handle(Input::Tick, now.plus(HOUR));
+    let _ = restored.handle(Input::Tick, now.plus(8 * 24 * HOUR));
     assert!(restored.run(run).is_none());
 }
 

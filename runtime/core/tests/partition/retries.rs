@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use reipaz_core::{
     failure::{ErrorClass, Failure},
     ids::StepPath,
-    partition::{RunStatus, StepStatus},
+    partition::{Again, Input, RunStatus, StepStatus},
     retry::{GiveUp, Jitter, Pace, Reason, RetryRule, Verdict, draw},
 };
 
@@ -171,6 +171,7 @@ proptest! {
             max_delay: Duration::from_millis(max_ms),
             within: Duration::from_millis(within_ms),
             jitter: Jitter::Full,
+            ..RetryRule::default()
         };
         let pace = Pace { attempts: pace.0, immediate: pace.1, backoffs: pace.2, first_started: BEGIN };
         let now = BEGIN.plus(Duration::from_millis(after_ms));
@@ -240,7 +241,7 @@ fn a_retried_run_has_its_attempts_and_its_window_again() {
     owner.fail(run, "a", Transient);
     owner.pass(60 * MINUTE);
 
-    owner.give(reipaz_core::partition::Input::Retry(run, None));
+    owner.give(Input::Retry(run, Again::default()));
     owner.fail(run, "a", Transient);
     owner.pass(SECOND);
     owner.complete(run, "a", "1");

@@ -5,7 +5,7 @@ use reipaz_core::{
     failure::ErrorClass,
     ids::StepPath,
     partition::{
-        AttemptOutcome, AttemptReport, Effect, Input, Refusal, Reply, RunStatus, StepStatus, Submit,
+        Again, AttemptOutcome, AttemptReport, Effect, Input, Refusal, Reply, RunStatus, StepStatus, Submit,
         WaitingFor,
     },
     plan::{Condition, PinnedWorkflow},
@@ -153,7 +153,7 @@ fn a_failed_output_fails_the_run_and_a_retry_evaluates_it_again() {
     owner.give(Input::OutputDone(reipaz_core::partition::OutputDone { run, seq: first.seq, result }));
     assert_eq!(owner.status(run), RunStatus::Failed);
     assert_eq!(owner.run(run).error().unwrap().step, None);
-    assert_eq!(owner.give(Input::Retry(run, None)), Reply::Done);
+    assert_eq!(owner.give(Input::Retry(run, Again::default())), Reply::Done);
 
     let Some(Effect::EvaluateOutput(second)) = owner.effects.pop() else { panic!("not evaluated again") };
     assert!(second.seq > first.seq);
@@ -244,7 +244,7 @@ fn a_retried_run_keeps_what_completed_and_counts_attempts_on() {
     owner.fail(run, "b", ErrorClass::Permanent);
     assert_eq!(owner.status(run), RunStatus::Failed);
 
-    assert_eq!(owner.give(Input::Retry(run, None)), Reply::Done);
+    assert_eq!(owner.give(Input::Retry(run, Again::default())), Reply::Done);
     let again = owner.started(run, "b");
     assert_eq!(again.id.attempt, 2);
     owner.give(done(again.id, AttemptOutcome::Result(reipaz_core::event::AttemptResult::Output("2".into()))));
@@ -253,7 +253,7 @@ fn a_retried_run_keeps_what_completed_and_counts_attempts_on() {
     assert_eq!(owner.status(run), RunStatus::Completed);
     assert_eq!(owner.step(run, "a").attempts, 1);
     let refused = Reply::Refused(Refusal::WrongStatus(RunStatus::Completed));
-    assert_eq!(owner.give(Input::Retry(run, None)), refused);
+    assert_eq!(owner.give(Input::Retry(run, Again::default())), refused);
 }
 
 #[test]
@@ -266,8 +266,8 @@ fn a_retry_can_start_at_a_step_that_completed() {
     owner.fail(run, "c", ErrorClass::Permanent);
 
     let unknown = Reply::Refused(Refusal::UnknownStep("z".into()));
-    assert_eq!(owner.give(Input::Retry(run, Some("z".into()))), unknown);
-    owner.give(Input::Retry(run, Some("b".into())));
+    assert_eq!(owner.retry_from(run, "z"), unknown);
+    owner.retry_from(run, "b");
 
     assert_eq!(owner.starting(), ["/b"]);
     assert_eq!(owner.step_status(run, "c"), StepStatus::Waiting);
@@ -288,7 +288,7 @@ fn a_run_past_its_timeout_fails_and_its_attempts_are_cut_to_what_is_left() {
     assert_eq!(owner.step_status(run, "b"), StepStatus::Cancelled);
     let cancelled = owner.effects.iter().filter(|effect| matches!(effect, Effect::CancelAttempt(_))).count();
     assert_eq!(cancelled, 2);
-    owner.give(Input::Retry(run, None));
+    owner.give(Input::Retry(run, Again::default()));
     assert_eq!(owner.run(run).deadline(), Some(owner.now.plus(20 * SECOND)));
 }
 
@@ -342,7 +342,7 @@ fn unknown_runs_are_said_to_be_unknown() {
     let mut owner = Owner::new();
     let refused = Reply::Refused(Refusal::UnknownRun(run_id(5)));
     assert_eq!(owner.give(Input::Cancel(run_id(5), None)), refused);
-    assert_eq!(owner.give(Input::Retry(run_id(5), None)), refused);
+    assert_eq!(owner.give(Input::Retry(run_id(5), Again::default())), refused);
     assert_eq!(owner.give(Input::Tick), Reply::None);
 }
 
@@ -382,7 +382,7 @@ fn a_run_that_was_promised_and_cannot_start_fails_for_good() {
     assert_eq!(owner.status(run), RunStatus::Failed);
     assert_eq!(owner.run(run).error(), Some(&why));
     assert!(owner.effects.is_empty(), "nothing of it is executed");
-    assert_eq!(owner.give(Input::Retry(run, None)), Reply::Refused(Refusal::NeverStarted(run)));
+    assert_eq!(owner.give(Input::Retry(run, Again::default())), Reply::Refused(Refusal::NeverStarted(run)));
     assert_eq!(owner.offer(submission(&plan, 1)), Reply::Accepted { run, existing: true });
 }
 

@@ -10,8 +10,8 @@ use reipaz_core::{
     ids::{AttemptId, RunId, StepPath},
     json::Json,
     partition::{
-        AttemptDone, AttemptOutcome, Decision, Effect, Input, OutputDone, Partition, PartitionConfig, Reply,
-        Run, RunStatus, StartAttempt, StepStatus, StepView, Submit,
+        Again, AttemptDone, AttemptOutcome, Decision, Effect, Input, OutputDone, Partition, PartitionConfig,
+        Reply, Run, RunStatus, StartAttempt, StartFrom, StepStatus, StepView, Submit,
     },
     plan::Plan,
     time::Timestamp,
@@ -181,9 +181,13 @@ impl Owner {
     }
 
     pub(crate) fn complete(&mut self, run: RunId, step: &str, output: &str) {
-        let id = self.started(run, step).id;
+        let start = self.started(run, step);
+        self.complete_this(&start, output);
+    }
+
+    pub(crate) fn complete_this(&mut self, start: &StartAttempt, output: &str) {
         let result = AttemptResult::Output(Json::from(output));
-        self.give(done(id, AttemptOutcome::Result(result)));
+        self.give(done(start.id.clone(), AttemptOutcome::Result(result)));
     }
 
     pub(crate) fn fail(&mut self, run: RunId, step: &str, class: ErrorClass) {
@@ -191,13 +195,22 @@ impl Owner {
     }
 
     pub(crate) fn fail_with(&mut self, run: RunId, step: &str, failure: Failure) {
-        let id = self.started(run, step).id;
-        self.give(done(id, AttemptOutcome::Result(AttemptResult::Error(failure))));
+        let start = self.started(run, step);
+        self.fail_this(&start, failure);
+    }
+
+    pub(crate) fn fail_this(&mut self, start: &StartAttempt, failure: Failure) {
+        self.give(done(start.id.clone(), AttemptOutcome::Result(AttemptResult::Error(failure))));
     }
 
     pub(crate) fn output_done(&mut self, run: RunId, seq: u32, output: &str) {
         let result = AttemptResult::Output(output.into());
         self.give(Input::OutputDone(OutputDone { run, seq, result }));
+    }
+
+    /// Goes on from a step.
+    pub(crate) fn retry_from(&mut self, run: RunId, step: &str) -> Reply {
+        self.give(Input::Retry(run, Again { from: StartFrom::Step(step.into()), input: None }))
     }
 
     /// The run's facts by name, `attempt_started /a 1`, in order.
@@ -233,5 +246,6 @@ fn tell(event: &RunEvent) -> String {
         Fact::RunResumed(_) => "resumed".into(),
         Fact::RunFinished(it) => format!("{:?}", it.status).to_lowercase(),
         Fact::RunRetried(it) => format!("retried {:?}", it.steps),
+        Fact::StepContinued(it) => format!("{} continued with {}", it.path, it.output),
     }
 }

@@ -3,6 +3,8 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::time::Instant;
+
 use crate::attempt::{Level, LogLine, Progress, Report};
 use crate::guest::clock::Clock;
 use crate::limits;
@@ -47,6 +49,8 @@ pub(crate) struct Notebook {
 struct Pages {
     lines: Vec<LogLine>,
     progress: Option<Progress>,
+    /// When progress was last told; the beginning, if never.
+    beat: Instant,
     left_bytes: usize,
     dropped_bytes: u64,
     /// What has come of a line that has not ended, for each stream.
@@ -58,6 +62,7 @@ impl Notebook {
         let pages = Pages {
             lines: Vec::new(),
             progress: None,
+            beat: Instant::now(),
             left_bytes: log_bytes,
             dropped_bytes: 0,
             begun: [Vec::new(), Vec::new()],
@@ -80,7 +85,13 @@ impl Notebook {
 
     /// Remembers the latest progress.
     pub(crate) fn progress(&self, progress: Progress) {
-        self.pages().progress = Some(progress);
+        let mut pages = self.pages();
+        (pages.progress, pages.beat) = (Some(progress), Instant::now());
+    }
+
+    /// When progress was last told; when this was opened, if never.
+    pub(crate) fn last_beat(&self) -> Instant {
+        self.pages().beat
     }
 
     /// What is new since the last report, if anything.

@@ -136,3 +136,58 @@ async fn who_is_cancelled_while_waiting_for_a_permit_never_starts() {
     assert_eq!(second.result.unwrap_err().class, Class::Cancelled);
     assert_eq!(second.usage.cpu_us, 0);
 }
+
+#[tokio::test]
+async fn a_guest_that_reports_no_progress_is_interrupted_and_one_that_does_is_not() {
+    let rig = Rig::new().await;
+    let within = Duration::from_millis(300);
+    for what in ["spin", "sleep"] {
+        let mut attempt = rig.attempt(json!({"do": what, "ms": 60_000}));
+        attempt.heartbeat_timeout = Some(within);
+        let began = Instant::now();
+        let failure = rig.engine.run(attempt).await.result.unwrap_err();
+        assert_eq!((failure.class, failure.code.as_str()), (Class::Timeout, "heartbeat_timeout"));
+        assert!(began.elapsed() < within + SLACK, "{what}: {:?}", began.elapsed());
+    }
+    let mut attempt = rig.attempt(json!({"do": "progress", "n": 8, "ms": 100}));
+    attempt.heartbeat_timeout = Some(within);
+    let began = Instant::now();
+    assert!(rig.engine.run(attempt).await.result.is_ok());
+    assert!(began.elapsed() > within, "it ran for longer than it may be silent: {:?}", began.elapsed());
+    rig.assert_sound().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_too_long_for_a_place_does_not_start() {
+    // Given as many guests as there are places.
+    let rig = Rig::new().await;
+    let places = rig.engine.stats().permits_free;
+    let cancel = tokio_util::sync::CancellationToken::new();
+    let filling: Vec<_> = (0..places)
+        .map(|_| {
+            let mut attempt = rig.attempt(json!({"do": "sleep", "ms": 60_000}));
+            attempt.cancel = cancel.clone();
+            let engine = rig.engine.clone();
+            tokio::spawn(async move { engine.run(attempt).await })
+        })
+        .collect();
+    while rig.engine.stats().permits_free > 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // When one more waits for at most 100 ms.
+    let mut attempt = rig.attempt(json!({"do": "progress", "n": 1, "ms": 1}));
+    attempt.queue_timeout = Some(Duration::from_millis(100));
+    let began = Instant::now();
+    let outcome = rig.engine.run(attempt.clone()).await;
+    // Then it says so, and how long it waited; once there is a place it runs.
+    let failure = outcome.result.unwrap_err();
+    assert_eq!((failure.class, failure.code.as_str()), (Class::Transient, "queue_timeout"));
+    assert!(began.elapsed() < Duration::from_millis(100) + SLACK, "{:?}", began.elapsed());
+    assert!(outcome.usage.queued_us >= 100_000, "{:?}", outcome.usage);
+    cancel.cancel();
+    for guest in filling {
+        assert_eq!(guest.await.unwrap().result.unwrap_err().class, Class::Cancelled);
+    }
+    assert!(rig.engine.run(attempt).await.result.is_ok());
+    rig.assert_sound().await;
+}

@@ -100,6 +100,8 @@ pub(crate) fn attempt(input: Value) -> Attempt {
         seed: [7; 32],
         clock_start_us: 1_700_000_000_123_456,
         timeout: TIMEOUT,
+        queue_timeout: None,
+        heartbeat_timeout: None,
         cancel: Default::default(),
         reports: None,
     }

@@ -72,9 +72,13 @@ kinds! {
     BODY_TIMEOUT = 408 "body-timeout" "The body did not arrive in time":
         "Send the body without a pause, or over a faster connection.";
     WRONG_STATUS = 409 "wrong-status" "The run's status does not allow it":
-        "`status` holds where the run stands. Only failed and cancelled runs can be retried, only runs that are not over can be cancelled, paused or resumed.";
+        "`status` holds where the run stands. Only failed and cancelled runs, and those that paused after a failure, can be retried; only runs that are not over can be cancelled, paused or resumed.";
     NEVER_STARTED = 409 "never-started" "The run never started":
         "It was accepted before anybody saw that it cannot start; its `error` says why. Submit it again as a new run.";
+    RUN_FORGOTTEN = 409 "run-forgotten" "The run ended too long ago to be retried":
+        "What it did can still be read. Submit its input as a new run; `failed_retention` and `limits.failed_runs` say how long runs can be retried.";
+    STEP_RUNNING = 409 "step-running" "A step that would start afresh is still being executed":
+        "`step` names it. Wait for its end, or cancel the run first.";
     RUN_EXISTS = 409 "run-exists" "The chosen run id is taken":
         "Choose another id, or use an Idempotency-Key instead of an id.";
     PLUGIN_EXISTS = 409 "plugin-exists" "That plugin version is installed with other content":

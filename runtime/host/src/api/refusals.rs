@@ -40,6 +40,8 @@ impl From<FacadeError> for Problem {
                 Self::new(&kinds::WRONG_STATUS, detail).with("run", run).with("status", status)
             }
             FacadeError::NeverStarted(run) => Self::new(&kinds::NEVER_STARTED, detail).with("run", run),
+            FacadeError::Forgotten(run) => Self::new(&kinds::RUN_FORGOTTEN, detail).with("run", run),
+            FacadeError::StepRunning(step) => Self::new(&kinds::STEP_RUNNING, detail).with("step", step),
             FacadeError::PluginRefused { code, hint, message } => {
                 Self::new(&kinds::PLUGIN_REFUSED, message).with("code", code).with("hint", hint)
             }

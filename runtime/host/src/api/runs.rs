@@ -7,14 +7,20 @@ use axum::{
     extract::{Path, RawQuery, State},
 };
 use http::{HeaderMap, StatusCode};
-use reipaz_core::{ids::RunId, partition::RunStatus, time::Timestamp};
-use serde::{Deserialize, Serialize};
+use reipaz_core::{
+    ids::RunId,
+    partition::{Again, RunStatus, StartFrom},
+    time::Timestamp,
+};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::RawValue;
 
 use super::{
     Shared, body, cursor, kinds, limits, prefer,
     problem::Problem,
     query::{self, Params},
     respond::{self, Answer},
+    submit::payload,
 };
 use crate::facade::{Change, RunPosition, RunQuery, RunSummary, WaitUntil};
 
@@ -159,8 +165,23 @@ struct Reason {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct From {
+struct Retry<'a> {
     step: Option<Arc<str>>,
+    from: Option<Whence>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    input: Option<&'a RawValue>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Whence {
+    Failed,
+    Start,
+}
+
+/// A null that is there is an input; nothing is not.
+fn present<'de: 'a, 'a, D: Deserializer<'de>>(value: D) -> Result<Option<&'a RawValue>, D::Error> {
+    <&RawValue>::deserialize(value).map(Some)
 }
 
 /// `POST /v1/runs/{id}/cancel`.
@@ -198,12 +219,25 @@ pub(super) async fn retry(
     State(shared): State<Arc<Shared>>,
     Path(id): Path<String>,
     headers: HeaderMap,
-    from: Body,
+    again: Body,
 ) -> Answer {
     let id = run_id(&id)?;
-    let From { step } =
-        body::parse(&body::read(&headers, from, body::JSON, limits::SMALL_BODY_BYTES).await?)?;
-    respond::json(StatusCode::OK, &shared.facade.change(id, Change::Retry { step }).await?)
+    let payload_bytes = shared.settings.payload_bytes;
+    let again = body::read(&headers, again, body::JSON, payload_bytes + limits::SMALL_BODY_BYTES).await?;
+    let again = if again.is_empty() { &b"{}"[..] } else { &again };
+    let Retry { step, from, input } =
+        serde_json::from_slice(again).map_err(|error| body::malformed(&error))?;
+    let from = match (step, from) {
+        (Some(_), Some(_)) => {
+            let detail = "give `step` or `from`, not both".to_owned();
+            return Err(Problem::new(&kinds::MALFORMED_BODY, detail));
+        }
+        (Some(step), None) => StartFrom::Step(step),
+        (None, Some(Whence::Start)) => StartFrom::Start,
+        (None, Some(Whence::Failed) | None) => StartFrom::Failed,
+    };
+    let input = input.map(|input| payload(input, payload_bytes)).transpose()?;
+    respond::json(StatusCode::OK, &shared.facade.change(id, Change::Retry(Again { from, input })).await?)
 }
 
 async fn with_reason(

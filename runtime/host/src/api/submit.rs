@@ -79,15 +79,8 @@ fn request(
 
     let input = match input {
         None => json::null(),
-        Some(input) => json_text::payload(input.get())
-            .map_err(|error| Problem::new(&kinds::MALFORMED_BODY, format!("`input`: {error}")))?,
+        Some(input) => payload(input, payload_bytes)?,
     };
-    if input.len() > payload_bytes {
-        let detail = format!("the input has {} bytes, over the limit of {payload_bytes}", input.len());
-        return Err(Problem::new(&kinds::TOO_LARGE, detail)
-            .with("limit_bytes", payload_bytes)
-            .with("actual_bytes", input.len()));
-    }
     if id.is_some() && idempotency_key.is_some() {
         return refuse("send `id` or an Idempotency-Key, not both: a key chooses the run's id".to_owned());
     }
@@ -103,6 +96,19 @@ fn request(
         run_id: id,
         wait,
     })
+}
+
+/// An input as it is kept, if it is not too large.
+pub(super) fn payload(input: &RawValue, payload_bytes: usize) -> Result<json::Json, Problem> {
+    let input = json_text::payload(input.get())
+        .map_err(|error| Problem::new(&kinds::MALFORMED_BODY, format!("`input`: {error}")))?;
+    if input.len() > payload_bytes {
+        let detail = format!("the input has {} bytes, over the limit of {payload_bytes}", input.len());
+        return Err(Problem::new(&kinds::TOO_LARGE, detail)
+            .with("limit_bytes", payload_bytes)
+            .with("actual_bytes", input.len()));
+    }
+    Ok(input)
 }
 
 /// The key, with or without the quotes that the header's draft standard asks for.

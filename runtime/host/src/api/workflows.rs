@@ -26,14 +26,23 @@ pub(super) async fn publish(State(shared): State<Arc<Shared>>, headers: HeaderMa
     respond::with_header(respond::json(status, &published), header::LOCATION, place)
 }
 
+/// Query of [`validate`].
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ValidateParams {
+    #[serde(default)]
+    explain: bool,
+}
+
 /// `POST /v1/workflows/validate`: as publishing, but nothing is stored.
 pub(super) async fn validate(
     State(shared): State<Arc<Shared>>,
+    Params(params): Params<ValidateParams>,
     headers: HeaderMap,
     document: Body,
 ) -> Answer {
     let document = body::read(&headers, document, body::DOCUMENT, limits::DOCUMENT_BYTES).await?;
-    let validated = shared.facade.validate(body::text(&document)?).await?;
+    let validated = shared.facade.validate(body::text(&document)?, params.explain).await?;
     respond::json(StatusCode::OK, &validated)
 }
 

@@ -15,6 +15,7 @@ use super::{Catalog, records::WorkflowRecord};
 use crate::{
     clock,
     facade::{FacadeError, PublishedWorkflow, ValidatedWorkflow, VersionView, WorkflowView},
+    schedule::schedules,
 };
 
 /// One published version, compiled.
@@ -117,7 +118,7 @@ impl Catalog {
     }
 
     /// Checks a document.
-    pub(crate) fn validate(&self, text: &str) -> Result<ValidatedWorkflow, FacadeError> {
+    pub(crate) fn validate(&self, text: &str, explain: bool) -> Result<ValidatedWorkflow, FacadeError> {
         let checked = document::check(text, self).map_err(FacadeError::Document)?;
         Ok(ValidatedWorkflow {
             name: checked.plan.name.to_string(),
@@ -125,6 +126,7 @@ impl Catalog {
             steps: checked.plan.steps.iter().map(|step| step.path.clone()).collect(),
             plugins: checked.pinned.plugins,
             warnings: checked.warnings,
+            schedules: explain.then(|| schedules(&checked.plan)),
         })
     }
 

@@ -1,10 +1,16 @@
 //! `reipaz validate` and `reipaz publish`: workflow documents, and where in them the mistakes are.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::StatusCode;
+use reipaz_core::{retry::GiveUp, time::format_duration};
 use serde::Deserialize;
+
+use crate::facade::{RetryView, StepSchedule};
 
 use super::{
     client::{Client, Connection, Mistake},
@@ -20,11 +26,15 @@ use super::{
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
 Example:
-  reipaz validate workflows/*.yaml")]
+  reipaz validate workflows/*.yaml
+  reipaz validate --explain orders.yaml")]
 pub(crate) struct ValidateArgs {
     /// The documents (YAML or JSON)
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
+    /// Shows when each step would be tried again, by what failed
+    #[arg(long)]
+    explain: bool,
     #[command(flatten)]
     connection: Connection,
 }
@@ -61,6 +71,8 @@ struct Validated {
     steps: Vec<String>,
     #[serde(default)]
     warnings: Vec<Mistake>,
+    #[serde(default)]
+    schedules: Vec<StepSchedule>,
 }
 
 /// See [`ValidateArgs`].
@@ -69,7 +81,9 @@ pub(crate) async fn validate(args: ValidateArgs) -> Done {
     let session = Session::open(&args.connection, None).await?;
     let mut wrong = 0;
     for document in &documents {
-        match document.send(session.client(), "/v1/workflows/validate").await {
+        let path =
+            if args.explain { "/v1/workflows/validate?explain=true" } else { "/v1/workflows/validate" };
+        match document.send(session.client(), path).await {
             Ok(answer) => {
                 let validated: Validated = answer.json()?;
                 document.show_warnings(&validated.warnings);
@@ -78,6 +92,7 @@ pub(crate) async fn validate(args: ValidateArgs) -> Done {
                     count => format!("{count} steps"),
                 };
                 output::line(&format!("{}: workflow {} is sound ({steps})", document.name(), validated.name));
+                validated.schedules.iter().flat_map(told).for_each(|line| output::line(&line));
             }
             Err(failure) if failure.code() == Code::Document => {
                 failure.report();
@@ -88,6 +103,46 @@ pub(crate) async fn validate(args: ValidateArgs) -> Done {
     }
     session.close().await?;
     if wrong == 0 { Ok(()) } else { Err(Failure::silent(Code::Document)) }
+}
+
+/// Retries that are told one by one; of more, these and the last.
+const RETRIES_TOLD: usize = 10;
+
+/// A step's schedule in lines.
+fn told(step: &StepSchedule) -> Vec<String> {
+    let duration = |millis| format_duration(Duration::from_millis(millis));
+    let total = step.total_timeout_ms.map(|total| format!(", all attempts {}", duration(total)));
+    let mut lines = vec![format!(
+        "  {}: each attempt may take {}{}",
+        step.step,
+        duration(step.timeout_ms),
+        total.unwrap_or_default()
+    )];
+    for group in &step.failures {
+        let retry = |retry: &RetryView| match (retry.least_ms, retry.most_ms) {
+            (_, 0) => format!("{} at once", retry.attempt),
+            (least, most) if least == most => format!("{} after {}", retry.attempt, duration(most)),
+            (least, most) => format!("{} after {} to {}", retry.attempt, duration(least), duration(most)),
+        };
+        let mut told: Vec<String> = group.retries.iter().take(RETRIES_TOLD).map(retry).collect();
+        if let Some(last) = group.retries.get(RETRIES_TOLD..).and_then(<[_]>::last) {
+            told.push(format!("... {}", retry(last)));
+        }
+        let end = match group.gives_up {
+            GiveUp::Class => "would only repeat: not tried again",
+            GiveUp::Never => "never tried again, says its rule",
+            GiveUp::Attempts if told.is_empty() => "one attempt only",
+            GiveUp::Window if told.is_empty() => "no time for another attempt",
+            GiveUp::Attempts => "then its attempts are used up",
+            GiveUp::Window => "then its time is over",
+        };
+        let last = group.retries.last().map(|last| last.latest_ms).filter(|latest| *latest > 0);
+        let last =
+            last.map(|latest| format!(", the last {} after the first at the latest", duration(latest)));
+        told.push(format!("{end}{}", last.unwrap_or_default()));
+        lines.push(format!("    {}: {}", group.failures.join(", "), told.join("; ")));
+    }
+    lines
 }
 
 /// See [`PublishArgs`].

@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use reipaz_core::{ids::RunId, time::Timestamp};
-use serde_json::json;
+use serde::Serialize;
+use serde_json::{json, value::RawValue};
 use tokio::time::Instant;
 
 use super::{
     client::Connection,
-    exit::Done,
+    exit::{Done, Failure},
     follow::{self, Fetched},
     input::InputArgs,
     live::Live,
@@ -164,18 +166,25 @@ async fn change(what: &str, args: ChangeArgs) -> Done {
     Ok(())
 }
 
-/// Goes on with a failed or cancelled run, from the steps that failed.
+/// Goes on with a failed or cancelled run, or with one that paused after a failure: from the steps that failed.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
 Example:
   reipaz retry 01932b7e-8f64-7c3e-9d55-0a1b2c3d4e5f
-  reipaz retry 01932b7e-8f64-7c3e-9d55-0a1b2c3d4e5f --step /fetch")]
+  reipaz retry 01932b7e-8f64-7c3e-9d55-0a1b2c3d4e5f --step /fetch
+  reipaz retry 01932b7e-8f64-7c3e-9d55-0a1b2c3d4e5f --from-start --input @order.json")]
 pub(crate) struct RetryArgs {
     /// The run's id
     id: RunId,
     /// From this step on, though it did not fail
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", conflicts_with = "from_start")]
     step: Option<String>,
+    /// All steps again
+    #[arg(long)]
+    from_start: bool,
+    /// Another input from here on: JSON, or @FILE, or - for standard input [default: the one that it has]
+    #[arg(long, short, value_name = "JSON|@FILE|-")]
+    input: Option<String>,
     /// JSON, even on a terminal
     #[arg(long)]
     json: bool,
@@ -183,11 +192,27 @@ pub(crate) struct RetryArgs {
     connection: Connection,
 }
 
+/// What the host is asked for. The input is as it was written: numbers keep all their digits.
+#[derive(Serialize)]
+struct Again {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    step: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    input: Option<Box<RawValue>>,
+}
+
 /// See [`RetryArgs`].
 pub(crate) async fn retry(args: RetryArgs) -> Done {
     let client = args.connection.client()?;
-    let body = args.step.map_or_else(|| json!({}), |step| json!({"step": step}));
-    let retried = Fetched::new(client.post(&format!("/v1/runs/{}/retry", args.id), &body).await?)?;
+    let input = args.input.map(|input| InputArgs { input: Some(input), set: Vec::new() }.read());
+    let again =
+        Again { step: args.step, from: args.from_start.then_some("start"), input: input.transpose()? };
+    let body = serde_json::to_vec(&again).map_err(|error| Failure::usage(error.to_string()))?;
+    let path = format!("/v1/runs/{}/retry", args.id);
+    let answer = client.post_bytes(&path, "application/json", Bytes::from(body)).await?;
+    let retried = Fetched::new(answer.json()?)?;
     show_still(&retried, args.json);
     Ok(())
 }

@@ -2,7 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use reipaz_core::{document::Diagnostic, ids::RunId, partition::RunStatus, plan::InputMistake};
+use reipaz_core::{
+    document::Diagnostic,
+    ids::{RunId, StepPath},
+    partition::RunStatus,
+    plan::InputMistake,
+};
 
 /// Why the host did not do it. Each case has its own problem type in the API.
 #[derive(Debug, thiserror::Error)]
@@ -62,6 +67,12 @@ pub enum FacadeError {
     /// A retry of a run that was refused when it was taken up.
     #[error("run {0} never started: its task was refused; submit it again, under another key")]
     NeverStarted(RunId),
+    /// A retry of a run that has left the memory of its owner.
+    #[error("run {0} was let go: it ended too long ago, or too many runs have failed since")]
+    Forgotten(RunId),
+    /// A retry that would start a step afresh which is being executed.
+    #[error("the step {0} is still being executed")]
+    StepRunning(StepPath),
     /// The component is not one of ours, or breaks a limit.
     #[error("the component was refused: {message}")]
     PluginRefused {

@@ -7,7 +7,7 @@ use reipaz_core::{
     event::LogLevel,
     ids::{RunId, StepPath},
     json::Json,
-    partition::RunStatus,
+    partition::{Again, RunStatus},
     time::Timestamp,
 };
 use serde::{Deserialize, Serialize};
@@ -78,11 +78,8 @@ pub enum Change {
         /// In the asker's words.
         reason: Option<Arc<str>>,
     },
-    /// Go on with a failed or cancelled run.
-    Retry {
-        /// From this step's path or name; from all failed steps when absent.
-        step: Option<Arc<str>>,
-    },
+    /// Go on with a failed or cancelled run, or with one that was paused after a failure.
+    Retry(Again),
 }
 
 impl Change {
@@ -92,7 +89,7 @@ impl Change {
             Self::Cancel { .. } => "cancel",
             Self::Pause { .. } => "pause",
             Self::Resume { .. } => "resume",
-            Self::Retry { .. } => "retry",
+            Self::Retry(_) => "retry",
         }
     }
 }

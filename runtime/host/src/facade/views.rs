@@ -10,6 +10,7 @@ use reipaz_core::{
     json::Json,
     partition::{RunStatus, StepStatus},
     plan::PluginPin,
+    retry::{GiveUp, Reason},
     time::Timestamp,
 };
 use serde::{Deserialize, Serialize};
@@ -45,6 +46,48 @@ pub struct ValidatedWorkflow {
     pub plugins: BTreeMap<String, PluginPin>,
     /// What is allowed and yet looks wrong.
     pub warnings: Vec<Diagnostic>,
+    /// When each step would be tried again, if that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub schedules: Option<Vec<StepSchedule>>,
+}
+
+/// How long a step may take and when it is tried again.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct StepSchedule {
+    /// Which.
+    pub step: StepPath,
+    /// One attempt, milliseconds.
+    pub timeout_ms: u64,
+    /// All attempts together, milliseconds.
+    pub total_timeout_ms: Option<u64>,
+    /// By what failed, in groups that are treated alike.
+    pub failures: Vec<FailureSchedule>,
+}
+
+/// What follows when every attempt fails in one of these ways the moment it starts.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct FailureSchedule {
+    /// Classes and codes.
+    pub failures: Vec<String>,
+    /// In order.
+    pub retries: Vec<RetryView>,
+    /// Why there is none after them.
+    pub gives_up: GiveUp,
+}
+
+/// One retry of a schedule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RetryView {
+    /// The attempt that it makes; counts from 1.
+    pub attempt: u32,
+    /// Where its delay comes from.
+    pub reason: Reason,
+    /// The shortest delay, milliseconds.
+    pub least_ms: u64,
+    /// The longest, milliseconds.
+    pub most_ms: u64,
+    /// How long after the first attempt it starts at the latest, milliseconds.
+    pub latest_ms: u64,
 }
 
 /// A workflow: its newest version, and which there are.

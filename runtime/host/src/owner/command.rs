@@ -48,6 +48,6 @@ pub(crate) fn input(run: RunId, change: Change) -> Input {
         Change::Cancel { reason } => Input::Cancel(run, reason),
         Change::Pause { reason } => Input::Pause(run, reason),
         Change::Resume { reason } => Input::Resume(run, reason),
-        Change::Retry { step } => Input::Retry(run, step),
+        Change::Retry(again) => Input::Retry(run, again),
     }
 }

@@ -5,7 +5,8 @@ use std::{sync::Arc, time::Duration};
 use reipaz_core::{
     event::{
         Asked, AttemptInterrupted, AttemptReported, AttemptResult, Event, Fact, FinalStatus, InterruptCause,
-        LogLevel, RetryScheduled, RunError, RunFinished, RunForgotten, RunRetried, SkipReason, StepSkipped,
+        LogLevel, RetryScheduled, RunError, RunFinished, RunForgotten, RunRetried, SkipReason, StepContinued,
+        StepSkipped,
     },
     failure::{ErrorClass, Failure},
     ids::{Digest, StepPath},
@@ -157,7 +158,12 @@ fn a_run_that_goes_on_after_its_end_is_replaced_as_a_whole() {
         let attempts = store.attempts(history.run).await.unwrap();
 
         // When somebody retries it and it completes.
-        history.push(Fact::RunRetried(RunRetried { steps: vec![StepPath::top("slow")], deadline: None }));
+        let input = Some("[7]".into());
+        history.push(Fact::RunRetried(RunRetried {
+            steps: vec![StepPath::top("slow")],
+            deadline: None,
+            input,
+        }));
         store.insert(&history.take()).await.unwrap();
         let retried = store.run(history.run).await.unwrap().unwrap();
         history.start("slow", 2).finish("slow", 2, output("7")).complete("7");
@@ -171,11 +177,28 @@ fn a_run_that_goes_on_after_its_end_is_replaced_as_a_whole() {
         assert_eq!((&*attempts[0].status, attempts[0].finished_at), ("cancelled", cancelled.finished_at));
         assert_eq!((&*retried.status, retried.finished_at, retried.deadline), ("running", None, None));
         let run = store.run(history.run).await.unwrap().unwrap();
-        assert_eq!((&*run.status, &*run.output, &*run.input), ("completed", "7", "{}"));
+        assert_eq!((&*cancelled.input, &*retried.input), ("{}", "[7]"));
+        assert_eq!((&*run.status, &*run.output, &*run.input), ("completed", "7", "[7]"));
         assert_eq!(
             sql(&store, &format!("SELECT count() FROM runs WHERE run = '{}'", history.run)).await,
             "1"
         );
+    });
+}
+
+#[test]
+fn a_failure_that_no_longer_counts_is_kept_with_what_stands_in_for_it() {
+    with_shared(|store| async move {
+        let mut history = History::new();
+        history.accept("{}").start("pay", 1).finish("pay", 1, AttemptResult::Error(failure()));
+        history.push(Fact::StepContinued(StepContinued { path: StepPath::top("pay"), output: "[]".into() }));
+        history.complete("[]");
+        store.insert(&history.take()).await.unwrap();
+
+        let attempts = store.attempts(history.run).await.unwrap();
+        let [attempt] = &attempts[..] else { panic!("one attempt, not {attempts:?}") };
+        assert_eq!((&*attempt.status, &*attempt.output), ("continued", "[]"));
+        assert_eq!(attempt.error_message, failure().message);
     });
 }
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use reipaz_core::{
-    event::{Event, Fact, FinalStatus, RunEvent, SkipReason},
+    event::{AttemptResult, Event, Fact, FinalStatus, RunEvent, SkipReason},
     ids::{RunId, StepPath},
     partition::{Run, RunStatus, StepStatus},
     plan::{Condition, Plan},
@@ -25,6 +25,8 @@ pub(crate) struct Audit {
 struct Seen {
     seq: u32,
     ended: bool,
+    paused: bool,
+    failed: HashSet<StepPath>,
     ends: usize,
     retries: usize,
     running: HashMap<StepPath, u32>,
@@ -55,7 +57,11 @@ impl Audit {
         assert_eq!(event.seq, seen.seq + 1, "run {} has a gap", event.run);
         seen.seq = event.seq;
         let retried = matches!(event.fact, Fact::RunRetried(_));
-        assert_eq!(seen.ended, retried, "{event:?} after the end, or a retry before it");
+        if retried {
+            assert!(seen.ended || seen.paused, "{event:?} before the end");
+        } else {
+            assert!(!seen.ended, "{event:?} after the end");
+        }
         match &event.fact {
             Fact::RunAccepted(_) => assert_eq!(event.seq, 1),
             Fact::AttemptStarted(it) => {
@@ -69,19 +75,31 @@ impl Audit {
             Fact::AttemptReported(it) => assert_eq!(seen.running.get(&it.path), Some(&it.attempt)),
             Fact::AttemptFinished(it) => {
                 assert_eq!(seen.running.remove(&it.path), Some(it.attempt), "one outcome an attempt");
+                if matches!(it.result, AttemptResult::Error(_)) {
+                    seen.failed.insert(it.path.clone());
+                }
             }
             Fact::RetryScheduled(it) => {
                 assert_eq!(seen.attempts[&it.path] + 1, it.attempt);
+                assert!(seen.failed.remove(&it.path), "only a failed attempt is tried again");
                 assert!(it.due >= event.at);
             }
             Fact::StepSkipped(it) => drop(seen.running.remove(&it.path)),
             Fact::RunFinished(it) => {
-                (seen.ended, seen.ends) = (true, seen.ends + 1);
+                (seen.ended, seen.ends, seen.paused) = (true, seen.ends + 1, false);
                 assert_eq!(it.status == FinalStatus::Completed, it.error.is_none());
                 seen.running.clear();
             }
-            Fact::RunRetried(_) => (seen.ended, seen.retries) = (false, seen.retries + 1),
-            Fact::RunPaused(_) | Fact::RunResumed(_) => {}
+            Fact::RunRetried(_) => {
+                seen.retries += usize::from(seen.ended);
+                seen.ended = false;
+                seen.failed.clear();
+            }
+            Fact::StepContinued(it) => {
+                assert!(seen.failed.remove(&it.path), "only a failed step is continued")
+            }
+            Fact::RunPaused(_) => seen.paused = true,
+            Fact::RunResumed(_) => seen.paused = false,
         }
         assert!(seen.ends == seen.retries + usize::from(seen.ended), "one end between retries");
     }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use reipaz_core::{
     expression::Template,
     failure::ErrorClass,
-    plan::{Condition, Plan},
+    plan::{Condition, OnFailure, Plan},
     retry::{Jitter, RetryRule},
 };
 
@@ -71,7 +71,16 @@ impl Random {
                 jitter: self.one_of(&[Jitter::Full, Jitter::None]),
                 ..RetryRule::default()
             };
-            planner = planner.step(name, &upstream).when(condition).with(|step| step.retry = retry);
+            let total_timeout = self.percent(20).then(|| Duration::from_secs(self.one_of(&[1, 30])));
+            let on_failure = match self.below(100) {
+                0..60 => OnFailure::Fail,
+                60..80 => OnFailure::Pause,
+                80..90 => OnFailure::ContinueWith(Template::Literal(serde_json::json!(0))),
+                _ => OnFailure::ContinueWith(whole_input()),
+            };
+            planner = planner.step(name, &upstream).when(condition).with(|step| {
+                (step.retry, step.total_timeout, step.on_failure) = (retry, total_timeout, on_failure);
+            });
         }
         if self.percent(30) {
             planner = planner.timeout(Duration::from_secs(self.one_of(&[1, 60, 172_800])));

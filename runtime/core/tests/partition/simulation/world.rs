@@ -13,8 +13,8 @@ use reipaz_core::{
     failure::Failure,
     ids::{AttemptId, RunId},
     partition::{
-        AttemptOutcome, AttemptReport, Decision, Effect, Input, OutputDone, Partition, PartitionConfig,
-        Reply, RunStatus, Submit,
+        Again, AttemptOutcome, AttemptReport, Decision, Effect, Input, OutputDone, Partition,
+        PartitionConfig, Reply, Run, RunStatus, StartFrom, Submit,
     },
     plan::{Condition, Plan},
     time::Timestamp,
@@ -68,6 +68,8 @@ impl World {
             max_progress_reports: 3,
             max_kept_keys: random.one_of(&[2, 1000]),
             max_terminal_runs: random.one_of(&[2, 1000]),
+            max_failed_runs: random.one_of(&[2, 1000]),
+            failed_min_age: Duration::from_secs(random.one_of(&[1, 600, 200_000])),
             max_unstored_runs: random.one_of(&[5, 1000]),
             ..PartitionConfig::default()
         };
@@ -230,7 +232,11 @@ impl World {
             let class = ErrorClass::Permanent;
             submit.refused = Some(RunError { class, code, message, step: None, attempt: None });
         }
-        let known = self.partition.run(run_id(number)).map(|run| run.seq());
+        // A key is free again after a day, though its failed run may still be there.
+        let free_from = self.now.max(self.partition.last_time());
+        let retention = self.config.idempotency_retention;
+        let stands = |run: &&Run| !keyed || run.finished_at().is_none_or(|at| at.plus(retention) > free_from);
+        let known = self.partition.run(run_id(number)).filter(stands).map(Run::seq);
         let decision = self.partition.handle(Input::Submit(Box::new(submit)), self.now);
         match (&decision.reply, known) {
             (Reply::Accepted { existing: true, .. } | Reply::Refused(_), _) => {
@@ -328,8 +334,13 @@ impl World {
     }
 
     fn retry(&mut self) {
-        let step = self.random.percent(40).then(|| format!("s{}", self.random.below(8)).into());
-        self.ask(|run| Input::Retry(run, step));
+        let from = match self.random.below(10) {
+            0..5 => StartFrom::Failed,
+            5..9 => StartFrom::Step(format!("s{}", self.random.below(8)).into()),
+            _ => StartFrom::Start,
+        };
+        let input = self.random.percent(20).then(|| "[2]".into());
+        self.ask(|run| Input::Retry(run, Again { from, input }));
     }
 
     fn rows_are_stored(&mut self) {

@@ -5,7 +5,11 @@ use std::time::Duration;
 use axum::body::Body;
 use futures_util::StreamExt;
 use http::Method;
-use reipaz_core::{document::Diagnostic, ids::RunId, partition::RunStatus};
+use reipaz_core::{
+    document::Diagnostic,
+    ids::{RunId, StepPath},
+    partition::RunStatus,
+};
 use serde_json::json;
 
 use super::{super::kinds, Api, Settings};
@@ -33,6 +37,8 @@ async fn every_refusal_of_the_host_has_a_type_and_a_status() {
         (FacadeError::RunExists(run()), 409, "run-exists"),
         (FacadeError::WrongStatus { run: run(), status: RunStatus::Completed }, 409, "wrong-status"),
         (FacadeError::NeverStarted(run()), 409, "never-started"),
+        (FacadeError::Forgotten(run()), 409, "run-forgotten"),
+        (FacadeError::StepRunning(StepPath::top("a")), 409, "step-running"),
         (FacadeError::PluginRefused { code: why(), message: why(), hint: None }, 422, "plugin-refused"),
         (FacadeError::PluginExists { name: why(), version: why() }, 409, "plugin-exists"),
         (FacadeError::Grant { grant: why(), message: why() }, 422, "invalid-grant"),

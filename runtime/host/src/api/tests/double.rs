@@ -167,7 +167,7 @@ impl Facade for Double {
         })
     }
 
-    async fn validate(&self, text: &str) -> Result<ValidatedWorkflow, FacadeError> {
+    async fn validate(&self, text: &str, _explain: bool) -> Result<ValidatedWorkflow, FacadeError> {
         self.take_refusal()?;
         Ok(ValidatedWorkflow {
             name: WORKFLOW.to_owned(),
@@ -175,6 +175,7 @@ impl Facade for Double {
             steps: Vec::new(),
             plugins: BTreeMap::new(),
             warnings: Vec::new(),
+            schedules: None,
         })
     }
 

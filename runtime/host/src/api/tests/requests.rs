@@ -2,6 +2,7 @@
 
 use axum::body::Body;
 use http::Method;
+use reipaz_core::partition::{Again, StartFrom};
 use serde_json::{Value, json};
 
 use super::{super::routes, Api, Settings, double::WORKFLOW};
@@ -72,12 +73,19 @@ async fn changes_reach_the_host() {
     assert_eq!(api.send(Method::POST, &path("pause"), &[], Body::empty()).await.status, 200);
     assert_eq!(api.post(&path("resume"), &[], "{}").await.status, 200);
     assert_eq!(api.post(&path("retry"), &[], r#"{"step": "/a"}"#).await.status, 200);
+    let again = r#"{"from": "start", "input": {"n": 1.50}}"#;
+    assert_eq!(api.post(&path("retry"), &[], again).await.status, 200);
+    assert_eq!(api.post(&path("retry"), &[], r#"{"input": null}"#).await.status, 200);
+    assert_eq!(api.post(&path("retry"), &[], r#"{"from": "start", "step": "/a"}"#).await.status, 400);
+    assert_eq!(api.post(&path("retry"), &[], r#"{"from": "here"}"#).await.status, 400);
     let changes: Vec<Change> = api.host.changes().into_iter().map(|(_, change)| change).collect();
     let expected = [
         Change::Cancel { reason: Some("enough".into()) },
         Change::Pause { reason: None },
         Change::Resume { reason: None },
-        Change::Retry { step: Some("/a".into()) },
+        Change::Retry(Again { from: StartFrom::Step("/a".into()), input: None }),
+        Change::Retry(Again { from: StartFrom::Start, input: Some(r#"{"n":1.50}"#.into()) }),
+        Change::Retry(Again { from: StartFrom::Failed, input: Some("null".into()) }),
     ];
     assert_eq!(changes, expected);
 }
