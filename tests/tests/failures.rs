@@ -141,3 +141,50 @@ async fn a_step_that_is_silent_for_too_long_is_cut() {
     assert_eq!(run["error"]["code"], "heartbeat_timeout", "{run}");
     assert!(begin.elapsed() < Duration::from_secs(3), "{:?}", begin.elapsed());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_failed_runs_are_retried_a_few_a_second() {
+    // Given runs that failed, in two ways, and one that completed.
+    let upstream = server().await;
+    let host = host_with("").await;
+    let mut failed = Vec::new();
+    for status in [404, 404, 404, 410, 200] {
+        let run = host.client().run("calls", &json!({"url": upstream.url(&format!("/?{status}"))})).await;
+        if status == 404 {
+            failed.push(run["id"].as_str().expect("an id").to_owned());
+        }
+    }
+    let url = host.url();
+    let bulk = |rest: &'static [&'static str]| {
+        let arguments: Vec<String> =
+            ["bulk", "retry", "--url", &url].iter().chain(rest).map(ToString::to_string).collect();
+        let cli = host.cli();
+        async move { cli.run(&arguments.iter().map(String::as_str).collect::<Vec<_>>()).await }
+    };
+
+    // Then nobody retries everything by accident, and it can be seen first what it would be.
+    let refused = bulk(&[]).await;
+    assert_eq!(refused.status.code(), Some(2), "{}", refused.stderr);
+    let dry = bulk(&["--workflow", "calls", "--error", "http_404", "--dry-run"]).await;
+    let mut named: Vec<String> = dry.stdout.lines().map(str::to_owned).collect();
+    named.sort();
+    failed.sort();
+    assert_eq!(named, failed, "{}", dry.stderr);
+    assert_eq!(upstream.calls().len(), 5);
+
+    // And it takes its time.
+    let begin = Instant::now();
+    let done = bulk(&["--workflow", "calls", "--error", "http_404", "--rate", "4"]).await;
+    assert!(
+        done.status.success() && done.stdout.contains("retry: 3 of 3 runs"),
+        "{}{}",
+        done.stdout,
+        done.stderr
+    );
+    assert!(begin.elapsed() >= Duration::from_millis(450), "{:?}", begin.elapsed());
+    for id in &failed {
+        let run = host.client().finished(id, Duration::from_secs(20)).await;
+        assert_eq!(step(&run)["attempts"], 2, "{run}");
+    }
+    assert_eq!(upstream.calls().len(), 8);
+}

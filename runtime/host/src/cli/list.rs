@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    client::{Connection, escape},
-    exit::Done,
+    client::{Client, Connection, escape},
+    exit::{Done, Failure},
     output,
     runs::short_time,
 };
@@ -20,18 +20,8 @@ Example:
   reipaz list --workflow orders --status failed,cancelled
   reipaz list --limit 500 --json | jq '.runs[].id'")]
 pub(crate) struct Args {
-    /// Only runs of this workflow
-    #[arg(long, value_name = "NAME")]
-    workflow: Option<String>,
-    /// Only runs with one of these (comma-separated): pending, running, waiting, paused, completed, failed, cancelled
-    #[arg(long, value_name = "STATUS")]
-    status: Option<String>,
-    /// Only runs created at or after this time (RFC 3339)
-    #[arg(long, value_name = "TIME")]
-    from: Option<String>,
-    /// Only runs created before this time (RFC 3339)
-    #[arg(long, value_name = "TIME")]
-    before: Option<String>,
+    #[command(flatten)]
+    filter: Filter,
     /// How many
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     limit: u32,
@@ -42,40 +32,77 @@ pub(crate) struct Args {
     connection: Connection,
 }
 
+/// Which runs.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(crate) struct Filter {
+    /// Only runs of this workflow
+    #[arg(long, value_name = "NAME")]
+    workflow: Option<String>,
+    /// Only runs with one of these (comma-separated): pending, running, waiting, paused, completed, failed, cancelled
+    #[arg(long, value_name = "STATUS")]
+    pub(crate) status: Option<String>,
+    /// Only runs created at or after this time (RFC 3339)
+    #[arg(long, value_name = "TIME")]
+    from: Option<String>,
+    /// Only runs created before this time (RFC 3339)
+    #[arg(long, value_name = "TIME")]
+    before: Option<String>,
+}
+
+impl Filter {
+    /// Whether all runs pass.
+    pub(crate) fn is_empty(&self) -> bool {
+        [&self.workflow, &self.status, &self.from, &self.before].into_iter().all(Option::is_none)
+    }
+
+    /// As the host takes it, after other parameters.
+    fn query(&self) -> String {
+        let parameters = [
+            ("workflow", &self.workflow),
+            ("status", &self.status),
+            ("created_from", &self.from),
+            ("created_before", &self.before),
+        ];
+        let given = parameters.into_iter().filter_map(|(name, value)| Some((name, value.as_deref()?)));
+        given.map(|(name, value)| format!("&{name}={}", escape(value))).collect()
+    }
+}
+
+/// Runs, as the host lists them.
 #[derive(Serialize, Deserialize)]
-struct Page {
-    runs: Vec<RunSummary>,
+pub(crate) struct Page {
+    pub(crate) runs: Vec<RunSummary>,
     next: Option<String>,
-    partial: bool,
+    pub(crate) partial: bool,
+}
+
+/// The newest runs that fit, at most `limit`.
+pub(crate) async fn find(
+    client: &Client,
+    filter: &Filter,
+    limit: usize,
+    wanted: impl Fn(&RunSummary) -> bool,
+) -> Result<Page, Failure> {
+    let filter = filter.query();
+    let mut all = Page { runs: Vec::new(), next: None, partial: false };
+    loop {
+        let cursor = all.next.take().map(|next| format!("&cursor={next}")).unwrap_or_default();
+        let ask = (limit - all.runs.len()).min(PAGE);
+        let page: Page = client.get(&format!("/v1/runs?limit={ask}{filter}{cursor}")).await?;
+        all.runs.extend(page.runs.into_iter().filter(&wanted));
+        all.partial |= page.partial;
+        all.next = page.next;
+        if all.next.is_none() || all.runs.len() >= limit {
+            return Ok(all);
+        }
+    }
 }
 
 /// See [`Args`].
 pub(crate) async fn run(args: Args) -> Done {
     let client = args.connection.client()?;
     let limit = usize::try_from(args.limit).unwrap_or(PAGE);
-    let mut filter = String::new();
-    for (name, value) in [
-        ("workflow", &args.workflow),
-        ("status", &args.status),
-        ("created_from", &args.from),
-        ("created_before", &args.before),
-    ] {
-        if let Some(value) = value {
-            filter.push_str(&format!("&{name}={}", escape(value)));
-        }
-    }
-    let mut all = Page { runs: Vec::new(), next: None, partial: false };
-    loop {
-        let cursor = all.next.take().map(|next| format!("&cursor={next}")).unwrap_or_default();
-        let ask = (limit - all.runs.len()).min(PAGE);
-        let page: Page = client.get(&format!("/v1/runs?limit={ask}{filter}{cursor}")).await?;
-        all.runs.extend(page.runs);
-        all.partial |= page.partial;
-        all.next = page.next;
-        if all.next.is_none() || all.runs.len() >= limit {
-            break;
-        }
-    }
+    let all = find(&client, &args.filter, limit, |_| true).await?;
     if args.json || !output::is_terminal() {
         output::json(&all);
     } else {

@@ -5,6 +5,7 @@
 //! standard error. (`doctor` prints its table into a pipe too: it is read in logs.) `exit` lists the exit codes.
 
 mod build;
+mod bulk;
 mod client;
 mod completions;
 mod dev;
@@ -72,6 +73,7 @@ enum Command {
     Pause(runs::PauseArgs),
     Resume(runs::ResumeArgs),
     Retry(runs::RetryArgs),
+    Bulk(bulk::Args),
     Logs(logs::LogsArgs),
     Events(logs::EventsArgs),
     Sql(sql::Args),
@@ -106,6 +108,7 @@ fn dispatch(command: Command) -> Done {
         Command::Pause(args) => caller()?.block_on(runs::pause(args)),
         Command::Resume(args) => caller()?.block_on(runs::resume(args)),
         Command::Retry(args) => caller()?.block_on(runs::retry(args)),
+        Command::Bulk(args) => caller()?.block_on(bulk::run(args)),
         Command::Logs(args) => caller()?.block_on(logs::logs(args)),
         Command::Events(args) => caller()?.block_on(logs::events(args)),
         Command::Sql(args) => caller()?.block_on(sql::run(args)),

@@ -40,6 +40,8 @@ fn a_line_of_each_kind_is_understood() {
         "reipaz list --status failed,cancelled --limit 5",
         "reipaz cancel 00000000-0000-7000-8000-000000000000 --reason no",
         "reipaz retry 00000000-0000-7000-8000-000000000000 --step /a",
+        "reipaz retry 00000000-0000-7000-8000-000000000000 --from-start --input {}",
+        "reipaz bulk retry --workflow orders --error http_503 --rate 5",
         "reipaz logs 00000000-0000-7000-8000-000000000000 --follow",
         "reipaz events 00000000-0000-7000-8000-000000000000",
         "reipaz plugin build",
