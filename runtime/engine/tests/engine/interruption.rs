@@ -191,3 +191,36 @@ async fn who_waits_too_long_for_a_place_does_not_start() {
     assert!(rig.engine.run(attempt).await.result.is_ok());
     rig.assert_sound().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancel_is_prompt_while_a_hundred_others_spin() {
+    let rig = Rig::with(|config| config.permits = 101).await;
+    let all = tokio_util::sync::CancellationToken::new();
+    let run = |cancel: tokio_util::sync::CancellationToken| {
+        let mut attempt = rig.attempt(json!({"do": "spin"}));
+        attempt.cancel = cancel;
+        let engine = rig.engine.clone();
+        tokio::spawn(async move { engine.run(attempt).await })
+    };
+    let others: Vec<_> = (0..100).map(|_| run(all.child_token())).collect();
+    let mut times = Vec::new();
+    for _ in 0..10 {
+        let cancel = tokio_util::sync::CancellationToken::new();
+        let running = run(cancel.clone());
+        tokio::time::sleep(Duration::from_millis(150)).await;
+        let cancelled = Instant::now();
+        cancel.cancel();
+        assert_eq!(running.await.unwrap().result.unwrap_err().class, Class::Cancelled);
+        times.push(cancelled.elapsed());
+    }
+    times.sort();
+    let (median, worst) = (times[5], times[9]);
+    println!("time to cancel one of {} spinning guests: {median:?}, at worst {worst:?}", others.len() + 1);
+    // A hundred slices of a millisecond on two threads lie between two turns of a guest.
+    assert!(median < Duration::from_millis(100) && worst < 3 * SLACK, "{times:?}");
+    all.cancel();
+    for other in others {
+        assert_eq!(other.await.unwrap().result.unwrap_err().class, Class::Cancelled);
+    }
+    rig.assert_sound().await;
+}
