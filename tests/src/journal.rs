@@ -13,12 +13,17 @@ const PARTITIONS: u32 = 4;
 /// How much is read at a time, bytes.
 const CHUNK_BYTES: usize = 1 << 20;
 
-/// How often each run ended, by run id, as the journal in a host's data directory has it.
-pub async fn terminal_events(data_dir: &Path) -> BTreeMap<String, usize> {
+/// All that happened to runs, as the journal in a stopped host's data directory has it.
+pub async fn events_in(data_dir: &Path) -> Vec<Recorded> {
     let config = EmbeddedConfig::new(data_dir.join("journal"), PARTITIONS);
     let embedded = Embedded::open(config).await.expect("a stopped host's journal opens");
+    run_events(&*embedded.journal()).await
+}
+
+/// How often each run ended, by run id.
+pub async fn terminal_events(data_dir: &Path) -> BTreeMap<String, usize> {
     let mut ends = BTreeMap::new();
-    for Recorded { event, .. } in run_events(&*embedded.journal()).await {
+    for Recorded { event, .. } in events_in(data_dir).await {
         if let Fact::RunFinished(_) = event.fact {
             *ends.entry(event.run.to_string()).or_default() += 1;
         }
