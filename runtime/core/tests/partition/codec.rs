@@ -177,3 +177,16 @@ fn the_encoding_of_a_short_run_is_short() {
     let bytes: usize = owner.journal.iter().skip(1).map(Vec::len).sum();
     assert!(bytes < 800, "{bytes} bytes");
 }
+
+/// What releases before wrote has no field for another input; without one the same bytes are written.
+#[test]
+fn a_retry_without_another_input_is_written_as_it_always_was() {
+    let retried = RunRetried { steps: vec![StepPath::top("a")], deadline: Some(BEGIN), input: None };
+    let fact = Fact::RunRetried(retried);
+    let event = Event::Run(RunEvent { run: run_id(1), seq: 2, at: BEGIN, fact });
+    let bytes = encode(&event);
+    // An array of two: the steps and the deadline.
+    let steps = [&[0x82, 0x81, 0x62][..], b"/a"].concat();
+    assert!(bytes.windows(steps.len()).any(|window| window == steps), "{bytes:02x?}");
+    assert_eq!(decode(&bytes).unwrap(), event);
+}
