@@ -44,6 +44,7 @@ impl Bench {
     fn attempt(&self) -> Attempt {
         Attempt {
             digest: self.digest,
+            plugin: None,
             context: Context {
                 run: "r".into(),
                 workflow: "w".into(),
@@ -57,7 +58,8 @@ impl Bench {
             seed: [1; 32],
             clock_start_us: 0,
             timeout: Duration::from_secs(10),
-            queue_timeout: None,
+            start_by: None,
+            end_by: None,
             heartbeat_timeout: None,
             cancel: Default::default(),
             reports: None,
@@ -119,6 +121,7 @@ fn expressions(c: &mut Criterion, runtime: &Runtime, bench: &Bench) {
         condition: Some("($input.rows | length) > 2".into()),
         filters: vec!["$input.rows | map(. + 1)".into()],
         seed: [1; 32],
+        start_by: None,
         cancel: Default::default(),
     };
     c.bench_function("warm_expression", |b| {

@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::breaker::Parked;
 use crate::grants::Grants;
 
 /// What a guest is told about the attempt that it is (`context` in `wit/step.wit`).
@@ -32,6 +34,8 @@ pub struct Context {
 pub struct Attempt {
     /// The plugin: SHA-256 of its binary. It must be installed or loaded.
     pub digest: [u8; 32],
+    /// The plugin's name and version, by which its circuit breaker goes; without it, it has none.
+    pub plugin: Option<Arc<str>>,
     /// What the guest is told.
     pub context: Context,
     /// JSON.
@@ -46,8 +50,10 @@ pub struct Attempt {
     pub clock_start_us: u64,
     /// From the moment that a permit is held; waiting for one is not the guest's time.
     pub timeout: Duration,
-    /// How long it may wait for a permit.
-    pub queue_timeout: Option<Duration>,
+    /// When it must have a permit.
+    pub start_by: Option<Instant>,
+    /// When it must have ended, whatever it waited for.
+    pub end_by: Option<Instant>,
     /// How long it may run without reporting progress.
     pub heartbeat_timeout: Option<Duration>,
     /// Interrupts the guest wherever it is.
@@ -61,6 +67,8 @@ pub struct Attempt {
 pub struct Outcome {
     /// JSON, or why there is none.
     pub result: Result<String, Failure>,
+    /// Set if a circuit breaker is why there is none: the attempt should be made again later.
+    pub parked: Option<Parked>,
     /// What it took.
     pub usage: Usage,
     /// Log lines that were not reported before.
@@ -216,6 +224,8 @@ pub struct Evaluation {
     pub filters: Vec<Arc<str>>,
     /// Like an attempt's; jq has no randomness, but the component's hash tables may draw some.
     pub seed: [u8; 32],
+    /// When it must have a permit.
+    pub start_by: Option<Instant>,
     /// Interrupts the evaluation.
     pub cancel: CancellationToken,
 }

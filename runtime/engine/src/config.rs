@@ -2,11 +2,12 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::limits;
+use crate::{Resolver, SystemResolver, breaker::BreakerRules, limits};
 
 /// How the engine is set up.
 #[derive(Clone, Debug)]
@@ -38,6 +39,10 @@ pub struct EngineConfig {
     pub pagemap_scan: PagemapScan,
     /// What outgoing HTTP may take.
     pub http: HttpLimits,
+    /// Who knows the addresses of the names that guests call.
+    pub resolver: Arc<dyn Resolver>,
+    /// When circuit breakers open.
+    pub breakers: BreakerRules,
 }
 
 /// What outgoing HTTP may take.
@@ -103,6 +108,8 @@ impl Default for EngineConfig {
             jq: None,
             pagemap_scan: PagemapScan::Auto,
             http: HttpLimits::default(),
+            resolver: Arc::new(SystemResolver),
+            breakers: BreakerRules::default(),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Drives one guest from its permit to its end, whatever that is.
 //!
 //! Three things end a guest early, and each covers what the others cannot. The epoch callback, every millisecond of its own
-//! code, looks at the deadline and the cancel token and otherwise gives the thread to the next guest. A timer and the cancel
+//! code, looks at the deadline and the cancel token and otherwise gives the thread to the next guest (`threads.rs`: to which). A timer and the cancel
 //! token, beside it, cut calls to the host (a sleep, a request), where no guest code runs. And whoever drops the future
 //! interrupts the guest at its next look.
 
@@ -18,13 +18,13 @@ use tokio_util::sync::CancellationToken;
 use wasmtime::{Store, UpdateDeadline};
 
 use crate::attempt::{Failure, LogLine, Reports, Usage};
+use crate::engine::Inner;
 use crate::guest::clock::Clock;
 use crate::guest::limiter::Limiter;
 use crate::guest::notebook::Notebook;
 use crate::guest::state::{Denials, State, Wanted, World};
 use crate::http::Outbound;
 use crate::limits;
-use crate::ticker::Ticker;
 use crate::verdict::{self, Interrupted};
 
 /// What bounds one guest.
@@ -67,18 +67,32 @@ impl Wanted for GoOn {
     }
 }
 
+/// Says that the guest is cut unless it has come back by then. It must go before the store does, in which lies the guest's
+/// half of what it sends: `wasi:http` takes a half that is gone for the end of the body.
+struct CutUnlessBack {
+    denials: Denials,
+    back: bool,
+}
+
+impl Drop for CutUnlessBack {
+    fn drop(&mut self) {
+        if !self.back {
+            self.denials.cut();
+        }
+    }
+}
+
 /// Runs what `call` makes of a fresh store, within bounds. `outbound` makes the way out once the place for denials
 /// is there.
 pub(crate) async fn drive<T>(
-    engine: &wasmtime::Engine,
-    ticker: &Ticker,
+    inner: &Inner,
     bounds: Bounds,
     given: Given,
     outbound: impl FnOnce(Denials) -> Outbound,
     call: impl AsyncFnOnce(&mut Store<State>) -> wasmtime::Result<T>,
 ) -> Ended<T> {
     let began = Instant::now();
-    let _ticking = ticker.begin();
+    let _ticking = inner.ticker.begin();
     let clock = Clock::new(given.clock_start_us);
     let notebook = Notebook::new(bounds.log_bytes, clock.clone());
     let deadline = began.checked_add(bounds.timeout);
@@ -96,11 +110,15 @@ pub(crate) async fn drive<T>(
             wanted: Arc::new(GoOn { cancel: bounds.cancel.clone(), draining: given.draining }),
         };
         let guest = async {
-            let mut store = store(engine, world, watch.clone(), bounds.cancel.clone());
+            let denials = world.denials.clone();
+            let mut store = store(&inner.machine, world, watch.clone(), bounds.cancel.clone());
+            let mut cut = CutUnlessBack { denials, back: false };
             let returned = {
                 let calling = std::pin::pin!(call(&mut store));
+                let calling = std::pin::pin!(inner.threads.in_turns(calling));
                 supervise(calling, &watch, &bounds.cancel, given.reports.as_deref(), &notebook).await
             };
+            cut.back = returned.is_ok();
             let limiter = &store.data().limiter;
             (settle(returned, limiter, &bounds), limiter.peak_bytes())
         };

@@ -1,14 +1,12 @@
 //! What the host holds: the machine, the plugins in it, the permits and the guests' own threads.
 
 use std::collections::HashMap;
-use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Instant;
 
-use tokio::runtime::{Handle, Runtime};
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use wasmtime::component::Linker;
 
@@ -16,6 +14,7 @@ use crate::artefact::{Cache, CacheError};
 use crate::attempt::{Attempt, Class, Failure, NoSecrets, Outcome, Usage};
 use crate::bindings::step::StepPre;
 use crate::bindings::step::exports::reipaz::step::handler;
+use crate::breaker::{Breakers, Parked, Told};
 use crate::config::EngineConfig;
 use crate::driver::{self, Bounds, Ended, Given};
 use crate::evaluate::Jq;
@@ -23,15 +22,9 @@ use crate::grants::Grants;
 use crate::guest::state::{self, Denials, State};
 use crate::http::{Client, Outbound};
 use crate::machine::{self, Pool};
+use crate::threads::Threads;
 use crate::ticker::Ticker;
 use crate::{limits, output, verdict};
-
-/// How often the guests' threads look for input and timers, in polls. A poll of a spinning guest takes a millisecond, so
-/// tokio's usual 61 would make an answer or a deadline wait that long.
-const EVENT_INTERVAL: u32 = 2;
-
-/// Threads for names that are looked up; the system's resolver blocks.
-const RESOLVER_THREADS: usize = 32;
 
 /// See the crate. A clone is the same engine.
 #[derive(Clone)]
@@ -84,7 +77,7 @@ pub(crate) struct Inner {
     pub(crate) client: Arc<Client>,
     draining: Arc<AtomicBool>,
     pub(crate) counters: Counters,
-    runtime: Threads,
+    pub(crate) threads: Threads,
 }
 
 #[derive(Default)]
@@ -93,17 +86,6 @@ pub(crate) struct Counters {
     pub(crate) evaluations: AtomicU64,
     pub(crate) cpu_us: AtomicU64,
     pub(crate) compilations: AtomicU64,
-}
-
-/// The guests' threads, which end without waiting: the engine may be dropped in another runtime.
-struct Threads(Option<Runtime>);
-
-impl Drop for Threads {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.0.take() {
-            runtime.shutdown_background();
-        }
-    }
 }
 
 /// A component that is ready to run.
@@ -120,17 +102,10 @@ impl Engine {
         let linker = state::step_linker(&machine).map_err(EngineError::Machine)?;
         let cache = Cache::open(&config.cache_dir, machine::compatibility(&machine), config.cache_bytes)?;
         let ticker = Ticker::start(machine.weak()).map_err(EngineError::Threads)?;
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(config.threads.max(1))
-            .max_blocking_threads(RESOLVER_THREADS)
-            .event_interval(EVENT_INTERVAL)
-            .thread_name("reipaz-guest")
-            .enable_all()
-            .build()
-            .map_err(EngineError::Threads)?;
+        let threads = Threads::start(config.threads).map_err(EngineError::Threads)?;
         let inner = Inner {
             permits: Arc::new(Semaphore::new(pool.permits)),
-            client: Client::new(config.http),
+            client: Client::new(&config),
             config,
             machine,
             linker,
@@ -141,7 +116,7 @@ impl Engine {
             compiling: tokio::sync::Mutex::new(()),
             draining: Arc::default(),
             counters: Counters::default(),
-            runtime: Threads(Some(runtime)),
+            threads,
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -162,6 +137,7 @@ impl Engine {
     /// already saves a change of threads.
     pub async fn run(&self, attempt: Attempt) -> Outcome {
         let queued = Instant::now();
+        let by = [attempt.start_by, attempt.end_by].into_iter().flatten().min();
         let Some(plugin) = self.inner.plugin(&attempt.digest) else {
             return Outcome::failed(Failure::new(
                 Class::Transient,
@@ -169,32 +145,32 @@ impl Engine {
                 "The plugin is not loaded on this host yet.",
             ));
         };
-        let cancel = attempt.cancel.clone();
-        let waiting = self.inner.permit(&cancel);
-        let permit = match attempt.queue_timeout {
-            None => Ok(waiting.await),
-            Some(within) => {
-                tokio::time::timeout(within, waiting).await.map_err(|_| verdict::not_started(within))
-            }
-        };
-        let permit =
-            permit.and_then(|permit| permit.ok_or(verdict::Interrupted::Cancelled.failure(attempt.timeout)));
+        let place = self.inner.permit(by, &attempt.cancel).await;
         let queued_us = u64::try_from(queued.elapsed().as_micros()).unwrap_or(u64::MAX);
-        let permit = match permit {
+        let permit = match place {
             Ok(permit) => permit,
             Err(failure) => {
-                let mut outcome = Outcome::failed(failure);
-                outcome.usage.queued_us = queued_us;
-                return outcome;
+                let usage = Usage { queued_us, ..Usage::default() };
+                return Outcome { usage, ..Outcome::failed(failure) };
             }
+        };
+        let asked = attempt
+            .plugin
+            .as_ref()
+            .map(|plugin| self.inner.client.breakers.ask_for_plugin(plugin, &attempt.context.workflow));
+        let ticket = match asked.transpose() {
+            Ok(ticket) => ticket,
+            Err(parked) => return Outcome::parked(parked),
         };
         let inner = self.inner.clone();
         let guest = async move {
-            let outcome = inner.attempt(&plugin, attempt).await;
+            let ended = inner.attempt(&plugin, attempt).await;
             drop(permit);
-            outcome
+            ended
         };
-        let mut outcome = self.on_guest_threads(guest).await.unwrap_or_else(|| Outcome::failed(lost()));
+        let ended = self.inner.threads.run(guest).await;
+        let (mut outcome, told) = ended.unwrap_or_else(|| (Outcome::failed(lost()), Told::Nothing));
+        ticket.into_iter().for_each(|ticket| ticket.tell(told));
         outcome.usage.queued_us = queued_us;
         let counters = &self.inner.counters;
         counters.attempts.fetch_add(1, Ordering::Relaxed);
@@ -202,25 +178,19 @@ impl Engine {
         outcome
     }
 
-    /// Runs guest code on the guests' threads, as a task of its own unless the caller is there already. None: the engine stops.
-    pub(crate) async fn on_guest_threads<T: Send + 'static>(
-        &self,
-        work: impl Future<Output = T> + Send + 'static,
-    ) -> Option<T> {
-        if Handle::try_current().is_ok_and(|current| current.id() == self.handle().id()) {
-            return Some(work.await);
-        }
-        Abort(self.handle().spawn(work)).join().await
-    }
-
     /// From now on guests that report progress are told to stop; they are not interrupted.
     pub fn drain(&self) {
         self.inner.draining.store(true, Ordering::Relaxed);
     }
 
-    /// The guests' own threads.
+    /// The circuit breakers of plugins and of the authorities that they call.
+    pub fn breakers(&self) -> &Breakers {
+        &self.inner.client.breakers
+    }
+
+    /// The guests' own threads, where each begins.
     pub fn handle(&self) -> &Handle {
-        self.inner.runtime.0.as_ref().expect("the runtime is taken in drop only").handle()
+        self.inner.threads.fast()
     }
 
     /// What it has done and has left.
@@ -246,27 +216,42 @@ impl Inner {
         self.plugins.write().unwrap_or_else(PoisonError::into_inner).insert(digest, plugin);
     }
 
-    /// A place in the pool; none when it was cancelled before there was one.
-    pub(crate) async fn permit(&self, cancel: &CancellationToken) -> Option<OwnedSemaphorePermit> {
+    /// A place in the pool by that time, or why there is none.
+    pub(crate) async fn permit(
+        &self,
+        by: Option<Instant>,
+        cancel: &CancellationToken,
+    ) -> Result<OwnedSemaphorePermit, Failure> {
+        let cancelled = || Failure::new(Class::Cancelled, "cancelled", "The attempt was cancelled.");
         if cancel.is_cancelled() {
-            return None;
+            return Err(cancelled());
         }
-        match self.permits.clone().try_acquire_owned() {
-            Ok(permit) => Some(permit),
-            Err(_) => tokio::select! {
-                permit = self.permits.clone().acquire_owned() => permit.ok(),
-                () = cancel.cancelled() => None,
-            },
+        if let Ok(permit) = self.permits.clone().try_acquire_owned() {
+            return Ok(permit);
+        }
+        tokio::select! {
+            permit = self.permits.clone().acquire_owned() => permit.map_err(|_| lost()),
+            () = cancel.cancelled() => Err(cancelled()),
+            () = until(by) => Err(verdict::not_started()),
         }
     }
 
     /// A way out that allows nothing.
     pub(crate) fn no_way_out(&self, denials: Denials) -> Outbound {
-        Outbound::new(self.client.clone(), Arc::default(), Arc::new(NoSecrets), denials)
+        Outbound::new(
+            self.client.clone(),
+            Arc::default(),
+            Arc::new(NoSecrets),
+            denials,
+            CancellationToken::new(),
+        )
     }
 
-    async fn attempt(&self, plugin: &Plugin, attempt: Attempt) -> Outcome {
-        let Attempt { context, input, grants, secrets, clock_start_us, timeout, .. } = attempt;
+    /// What came of it, and what that says about the plugin.
+    async fn attempt(&self, plugin: &Plugin, attempt: Attempt) -> (Outcome, Told) {
+        let Attempt { context, input, grants, secrets, clock_start_us, .. } = attempt;
+        let left = attempt.end_by.map(|by| by.saturating_duration_since(Instant::now()));
+        let timeout = left.map_or(attempt.timeout, |left| left.min(attempt.timeout));
         let input = String::from(&*input);
         let now_ms = clock_start_us / 1_000;
         let context = handler::Context {
@@ -293,8 +278,9 @@ impl Inner {
             draining: self.draining.clone(),
         };
         let client = self.client.clone();
-        let outbound = move |denials| Outbound::new(client, grants, secrets, denials);
-        let ended = driver::drive(&self.machine, &self.ticker, bounds, given, outbound, async |store| {
+        let cancel = bounds.cancel.clone();
+        let outbound = move |denials| Outbound::new(client, grants, secrets, denials, cancel);
+        let ended = driver::drive(self, bounds, given, outbound, async |store| {
             let step = plugin.pre.instantiate_async(&mut *store).await?;
             step.reipaz_step_handler().call_run(&mut *store, &context, &input).await
         })
@@ -302,7 +288,7 @@ impl Inner {
         self.outcome(ended)
     }
 
-    fn outcome(&self, ended: Ended<Result<String, handler::StepError>>) -> Outcome {
+    fn outcome(&self, ended: Ended<Result<String, handler::StepError>>) -> (Outcome, Told) {
         let result = match ended.returned {
             Ok(Ok(returned)) => output::check(returned, self.config.output_bytes),
             Ok(Err(error)) => Err(verdict::reported(error, &ended.denials)),
@@ -310,7 +296,20 @@ impl Inner {
             Err(failure) if failure.class == Class::Trap => Err(ended.denials.failure().unwrap_or(failure)),
             Err(failure) => Err(failure),
         };
-        Outcome { result, usage: ended.usage, logs: ended.logs, logs_dropped_bytes: ended.logs_dropped_bytes }
+        let (called, parked) = ended.denials.calls();
+        let told = match &result {
+            Ok(_) => Told::Passed,
+            Err(failure) => verdict::about_the_plugin(failure.class, called || parked.is_some()),
+        };
+        let (result, parked) = verdict::parked(result, called, parked);
+        let outcome = Outcome {
+            parked,
+            result,
+            usage: ended.usage,
+            logs: ended.logs,
+            logs_dropped_bytes: ended.logs_dropped_bytes,
+        };
+        (outcome, told)
     }
 
     /// What describe runs under: no grants, no reports, a fixed world.
@@ -329,32 +328,34 @@ impl Inner {
     }
 }
 
+/// That moment; never, if there is none.
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}
+
 impl Outcome {
     fn failed(failure: Failure) -> Self {
-        Self { result: Err(failure), usage: Usage::default(), logs: Vec::new(), logs_dropped_bytes: 0 }
+        Self {
+            result: Err(failure),
+            parked: None,
+            usage: Usage::default(),
+            logs: Vec::new(),
+            logs_dropped_bytes: 0,
+        }
+    }
+
+    /// The plugin's own breaker is open.
+    fn parked(parked: Parked) -> Self {
+        let message = format!("The circuit breaker of {} is open.", parked.breaker);
+        let failure = Failure::new(Class::Transient, "breaker_open", message);
+        Self { parked: Some(parked), ..Self::failed(failure) }
     }
 }
 
 /// A guest whose task ended without an answer: the engine stops, or has a bug, which must not become the host's.
 pub(crate) fn lost() -> Failure {
     Failure::new(Class::Transient, "engine_stopped", "The engine stopped while the attempt was running.")
-}
-
-/// Interrupts the guest when nobody waits for it any more.
-struct Abort<T>(JoinHandle<T>);
-
-impl<T> Abort<T> {
-    /// What the task returns; none when it was aborted or panicked.
-    async fn join(mut self) -> Option<T> {
-        (&mut self.0)
-            .await
-            .inspect_err(|error| tracing::error!(%error, "a guest's task ended without an answer"))
-            .ok()
-    }
-}
-
-impl<T> Drop for Abort<T> {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }

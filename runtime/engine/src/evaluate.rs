@@ -25,7 +25,7 @@ impl Engine {
     pub async fn prepare(&self) -> Result<(), Failure> {
         let inner = self.inner.clone();
         let work = async move { inner.jq().await.map(drop) };
-        self.on_guest_threads(work).await.unwrap_or_else(|| Err(lost()))
+        self.inner.threads.run(work).await.unwrap_or_else(|| Err(lost()))
     }
 
     /// Evaluates all expressions of one step, within the limits of the configuration. A runaway fails with the class
@@ -33,7 +33,7 @@ impl Engine {
     pub async fn evaluate(&self, evaluation: Evaluation) -> Result<Evaluated, Failure> {
         let inner = self.inner.clone();
         let work = inner.evaluate(evaluation);
-        self.on_guest_threads(work).await.unwrap_or_else(|| Err(lost()))
+        self.inner.threads.run(work).await.unwrap_or_else(|| Err(lost()))
     }
 }
 
@@ -63,12 +63,10 @@ impl Inner {
 
     async fn evaluate(self: Arc<Self>, evaluation: Evaluation) -> Result<Evaluated, Failure> {
         let jq = self.jq().await?.clone();
-        let Evaluation { scope, condition, filters, seed, cancel } = evaluation;
+        let Evaluation { scope, condition, filters, seed, start_by, cancel } = evaluation;
         let scope = String::from(&*scope);
         let filters: Vec<String> = filters.iter().map(|filter| filter.to_string()).collect();
-        let Some(_permit) = self.permit(&cancel).await else {
-            return Err(Failure::new(Class::Cancelled, "cancelled", "The attempt was cancelled."));
-        };
+        let _permit = self.permit(start_by, &cancel).await?;
         let bounds = Bounds {
             timeout: self.config.expression_timeout,
             heartbeat: None,
@@ -78,7 +76,7 @@ impl Inner {
         };
         let given = self.nothing_given(seed);
         let no_way_out = |denials| self.no_way_out(denials);
-        let ended = driver::drive(&self.machine, &self.ticker, bounds, given, no_way_out, async |store| {
+        let ended = driver::drive(&self, bounds, given, no_way_out, async |store| {
             let jq = jq.pre.instantiate_async(&mut *store).await?;
             jq.reipaz_jq_evaluate().call_eval(&mut *store, &scope, condition.as_deref(), &filters).await
         })

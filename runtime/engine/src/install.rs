@@ -80,7 +80,7 @@ impl Engine {
     pub async fn install(&self, wasm: Bytes) -> Result<Installed, InstallError> {
         let inner = self.inner.clone();
         let work = async move { inner.install(wasm).await };
-        self.on_guest_threads(work).await.unwrap_or(Err(InstallError::Stopping))
+        self.inner.threads.run(work).await.unwrap_or(Err(InstallError::Stopping))
     }
 
     /// Makes a plugin ready that was installed before: from the cache, or from its binary, which is asked for only then.
@@ -94,7 +94,7 @@ impl Engine {
         }
         let inner = self.inner.clone();
         let work = async move { inner.load(digest, wasm).await };
-        self.on_guest_threads(work).await.unwrap_or(Err(InstallError::Stopping.into()))
+        self.inner.threads.run(work).await.unwrap_or(Err(InstallError::Stopping.into()))
     }
 }
 
@@ -183,12 +183,12 @@ impl Inner {
 
     async fn describe(&self, plugin: &Plugin) -> Result<Manifest, InstallError> {
         let bounds = self.describe_bounds();
-        let Some(_permit) = self.permit(&bounds.cancel).await else {
+        let Ok(_permit) = self.permit(None, &bounds.cancel).await else {
             return Err(InstallError::Describe(lost()));
         };
         let given = self.nothing_given([0; 32]);
         let no_way_out = |denials| self.no_way_out(denials);
-        let ended = driver::drive(&self.machine, &self.ticker, bounds, given, no_way_out, async |store| {
+        let ended = driver::drive(self, bounds, given, no_way_out, async |store| {
             let step = plugin.pre.instantiate_async(&mut *store).await?;
             step.reipaz_step_handler().call_describe(&mut *store).await
         })

@@ -13,6 +13,7 @@
 mod artefact;
 mod attempt;
 mod bindings;
+mod breaker;
 mod compiler;
 mod config;
 mod driver;
@@ -28,6 +29,7 @@ mod machine;
 mod manifest;
 mod native;
 mod output;
+mod threads;
 mod ticker;
 mod verdict;
 
@@ -36,11 +38,15 @@ pub use attempt::{
     Attempt, Class, Context, Evaluated, Evaluation, Failure, Level, LogLine, NoSecrets, Outcome, Progress,
     Report, Reports, Secrets, Usage,
 };
+pub use breaker::{
+    BreakerChange, BreakerId, BreakerKind, BreakerRules, BreakerState, BreakerView, Breakers, Parked,
+};
 pub use compiler::{CompileError, compile_child_main};
 pub use config::{CompilerCommand, EngineConfig, HttpLimits, PagemapScan};
 pub use engine::{Engine, EngineError, Stats};
 pub use grants::{GrantError, Grants, GrantsError, HttpGrant, Network, NetworkError};
+pub use http::{Resolver, SystemResolver};
 pub use inspect::NotAStep;
 pub use install::{InstallError, Installed, LoadError};
 pub use manifest::{GrantRequest, Manifest};
-pub use verdict::ATTEMPT_TIMEOUT;
+pub use verdict::{ATTEMPT_TIMEOUT, QUEUE_TIMEOUT};

@@ -98,6 +98,10 @@ pub const HTTP_REQUEST_BYTES: u64 = 16 << 20;
 /// The body of one response, in bytes.
 pub const HTTP_RESPONSE_BYTES: u64 = 64 << 20;
 
+/// How long a connection may take, after a response, to be done with its request. A server that has answered in full and
+/// has not read the request by then wants no more of it.
+pub const HTTP_SETTLE_TIME: Duration = Duration::from_secs(1);
+
 /// Idle connections kept for one host.
 pub const HTTP_IDLE_PER_HOST: usize = 16;
 
@@ -106,3 +110,7 @@ pub const HTTP_IDLE: usize = 256;
 
 /// How long an idle connection is kept. Servers close theirs after 60 s and more, commonly.
 pub const HTTP_IDLE_TIME: Duration = Duration::from_secs(30);
+
+/// How much time on the fast threads a guest may take before it goes on on the slow ones. Most steps need less than half a
+/// millisecond.
+pub const FAST_SHARE: Duration = Duration::from_millis(2);

@@ -8,6 +8,7 @@ use wasmtime_wasi::I32Exit;
 use crate::attempt::{Class, Failure};
 use crate::bindings::step::exports::reipaz::step::handler::StepError;
 use crate::bindings::step::reipaz::step::types::ErrorClass;
+use crate::breaker::{Parked, Told};
 use crate::guest::limiter::Refused;
 use crate::guest::notebook::cut;
 use crate::guest::state::Denials;
@@ -15,6 +16,9 @@ use crate::limits;
 
 /// The code of a failure whose attempt's `timeout` was over.
 pub const ATTEMPT_TIMEOUT: &str = "attempt_timeout";
+
+/// The code of a failure whose attempt had no permit in time.
+pub const QUEUE_TIMEOUT: &str = "queue_timeout";
 
 /// Why a guest was interrupted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -46,12 +50,41 @@ impl Interrupted {
 }
 
 /// Why an attempt did not start.
-pub(crate) fn not_started(within: std::time::Duration) -> Failure {
-    Failure::new(
-        Class::Transient,
-        "queue_timeout",
-        format!("No place to run was free within {} ms.", within.as_millis()),
-    )
+pub(crate) fn not_started() -> Failure {
+    Failure::new(Class::Transient, QUEUE_TIMEOUT, "No place to run was free in time.")
+}
+
+/// What a failure says about the plugin: a trap or a limit is its own doing; what passes by itself is the other side's, if it
+/// called one.
+pub(crate) fn about_the_plugin(class: Class, called: bool) -> Told {
+    match class {
+        Class::Trap | Class::Resource => Told::Failed,
+        Class::Transient | Class::Network | Class::Timeout if !called => Told::Failed,
+        Class::Transient | Class::Network | Class::Timeout | Class::RateLimited => Told::Nothing,
+        Class::Cancelled | Class::Denied => Told::Nothing,
+        Class::Permanent => Told::Passed,
+    }
+}
+
+/// What becomes of an attempt one of whose calls a breaker did not let through, if it failed. It is as good as not made if
+/// none of its calls went through. If one did, it counts: a failure that passes by itself is tried again when the breaker is
+/// looked at again, and any other stands.
+pub(crate) fn parked(
+    result: Result<String, Failure>,
+    called: bool,
+    parked: Option<Parked>,
+) -> (Result<String, Failure>, Option<Parked>) {
+    let (Err(mut failure), Some(parked)) = (result.clone(), parked) else { return (result, None) };
+    match failure.class {
+        Class::Resource | Class::Timeout | Class::Denied | Class::Cancelled => (result, None),
+        _ if !called => (result, Some(parked)),
+        Class::Transient | Class::Network => {
+            let recheck = u64::try_from(parked.recheck.as_millis()).unwrap_or(u64::MAX);
+            failure.retry_after_ms = Some(failure.retry_after_ms.unwrap_or(0).max(recheck));
+            (Err(failure), None)
+        }
+        Class::Permanent | Class::RateLimited | Class::Trap => (result, None),
+    }
 }
 
 /// What a guest ran into, as its limiter remembers it.
@@ -141,8 +174,16 @@ pub(crate) fn reported(error: StepError, denials: &Denials) -> Failure {
 
 /// Codes are for programs, so what is not one becomes `step_error`.
 fn code(code: String) -> String {
-    if crate::manifest::is_name(&code) { code } else { "step_error".to_owned() }
+    if crate::manifest::is_name(&code) && !RESERVED.contains(&code.as_str()) {
+        code
+    } else {
+        "step_error".to_owned()
+    }
 }
+
+/// Codes by which the host knows what it decided itself.
+const RESERVED: [&str; 6] =
+    [ATTEMPT_TIMEOUT, QUEUE_TIMEOUT, "step_timeout", "breaker_open", "host_lost", "host_fault"];
 
 /// Details are JSON whatever the guest gave.
 fn details(text: String) -> String {
@@ -183,7 +224,25 @@ mod tests {
     fn details_are_json_and_codes_are_names_whatever_comes() {
         let failure = reported_by_step("What a Mess", Some("not \"json\""));
         assert_eq!(failure.code, "step_error");
+        assert_eq!(reported_by_step("breaker_open", None).code, "step_error", "that is the host's to say");
         assert_eq!(failure.details.as_deref(), Some("\"not \\\"json\\\"\""));
+    }
+
+    #[test]
+    fn an_attempt_is_parked_only_if_nothing_of_it_went_out() {
+        let breaker = crate::breaker::BreakerId {
+            kind: crate::breaker::BreakerKind::Authority,
+            name: "https://shop.example:443".into(),
+        };
+        let open = || Some(Parked { breaker: breaker.clone(), recheck: std::time::Duration::from_secs(7) });
+        let failed = |class| Err(Failure::new(class, "c", "m"));
+        let is_parked = |class, called| parked(failed(class), called, open()).1.is_some();
+        assert!(is_parked(Class::Network, false) && is_parked(Class::Trap, false));
+        assert!(!is_parked(Class::Timeout, false) && !is_parked(Class::Resource, false));
+        assert!(!is_parked(Class::Network, true));
+        let (result, _) = parked(failed(Class::Network), true, open());
+        assert_eq!(result.err().and_then(|failure| failure.retry_after_ms), Some(7_000));
+        assert_eq!(parked(Ok("1".into()), false, open()), (Ok("1".into()), None), "it found another way");
     }
 
     #[test]

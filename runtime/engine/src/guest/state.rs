@@ -4,7 +4,7 @@
 //! replaced by ours; its files have no directory, its environment is empty, its output is captured; `wasi:http` goes through
 //! our hooks. What a plugin imports beyond this does not exist, and is refused when it is installed.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use wasmtime::component::{HasSelf, Linker, ResourceTable};
 use wasmtime_wasi::p2::bindings::{clocks, random, sockets};
@@ -13,6 +13,7 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::attempt::{Class, Failure, Level, Progress};
 use crate::bindings::step::reipaz::step::{log, progress, types};
+use crate::breaker::Parked;
 use crate::guest::clock::{Clock, ClockView, Clocks};
 use crate::guest::limiter::Limiter;
 use crate::guest::notebook::{Notebook, Stream, note};
@@ -22,20 +23,58 @@ use crate::guest::stdio::Captured;
 use crate::http::Outbound;
 use crate::limits;
 
-/// What a guest asked for and did not get: the first time counts.
+/// What a guest asked for and did not get, each time the first: it decides what its failure means, whatever the guest makes
+/// of it.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Denials(Arc<Mutex<Option<(&'static str, String)>>>);
+pub(crate) struct Denials(Arc<Mutex<Denied>>);
+
+#[derive(Debug, Default)]
+struct Denied {
+    denied: Option<(&'static str, String)>,
+    parked: Option<Parked>,
+    /// A call of it went out.
+    called: bool,
+    /// It ended before its time: what it was still sending is not whole.
+    cut: bool,
+}
 
 impl Denials {
     pub(crate) fn add(&self, code: &'static str, message: String) {
-        let mut first = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        first.get_or_insert((code, message));
+        self.lock().denied.get_or_insert((code, message));
+    }
+
+    /// A circuit breaker did not let a call through.
+    pub(crate) fn park(&self, parked: Parked) {
+        self.lock().parked.get_or_insert(parked);
+    }
+
+    /// A call goes out.
+    pub(crate) fn call(&self) {
+        self.lock().called = true;
+    }
+
+    pub(crate) fn cut(&self) {
+        self.lock().cut = true;
+    }
+
+    pub(crate) fn is_cut(&self) -> bool {
+        self.lock().cut
     }
 
     /// The failure that an attempt has if it fails.
     pub(crate) fn failure(&self) -> Option<Failure> {
-        let first = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        first.as_ref().map(|(code, message)| Failure::new(Class::Denied, *code, message.clone()))
+        let denied = self.lock();
+        denied.denied.as_ref().map(|(code, message)| Failure::new(Class::Denied, *code, message.clone()))
+    }
+
+    /// Whether it called somebody, and what it is parked for if it fails of nothing else.
+    pub(crate) fn calls(&self) -> (bool, Option<Parked>) {
+        let denied = self.lock();
+        (denied.called, denied.parked.clone().filter(|_| denied.denied.is_none()))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Denied> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

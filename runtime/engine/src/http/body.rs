@@ -1,5 +1,6 @@
 //! Bodies, counted and timed, and hyper's errors in WASI's words.
 
+use std::convert::Infallible;
 use std::error::Error as _;
 use std::future::Future;
 use std::pin::Pin;
@@ -10,8 +11,11 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep};
 use wasmtime_wasi_http::{Error, Result, WasiBody};
+
+use crate::guest::state::Denials;
 
 /// Ends with an error once a body is over its bound.
 struct Capped<B> {
@@ -46,8 +50,36 @@ impl<B: Body<Data = Bytes, Error = Error> + Unpin> Body for Capped<B> {
     }
 }
 
-/// A request's body of at most so many bytes.
-pub(crate) fn capped_request(body: WasiBody, max_bytes: u64) -> WasiBody {
+/// Ends with an error if the guest was cut: what has an end looks whole to the other side.
+struct Whole {
+    body: WasiBody,
+    denials: Denials,
+}
+
+impl Body for Whole {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        if frame.is_none() && self.denials.is_cut() {
+            return Poll::Ready(Some(Err(Error::HttpProtocolError)));
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// A request's body of at most so many bytes, which has an end only if the guest gave it one.
+pub(crate) fn capped_request(body: WasiBody, max_bytes: u64, denials: Denials) -> WasiBody {
+    let body = Whole { body, denials };
     Capped { body, left_bytes: max_bytes, over: || Error::HttpRequestBodySize(None) }.boxed_unsync()
 }
 
@@ -59,6 +91,33 @@ pub(crate) fn capped_response(
 ) -> impl Body<Data = Bytes, Error = Error> + Send + 'static {
     let timed = Timed { body, between, timer: None };
     Capped { body: timed, left_bytes: max_bytes, over: || Error::HttpResponseBodySize(None) }
+}
+
+/// Drops `over` as soon as the body is: read to its end, failed or dropped.
+pub(crate) struct Watched<B> {
+    pub(crate) body: B,
+    pub(crate) over: Option<oneshot::Sender<Infallible>>,
+}
+
+impl<B: Body<Data = Bytes, Error = Error> + Unpin> Body for Watched<B> {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        if !matches!(frame, Some(Ok(_))) || self.body.is_end_stream() {
+            self.over = None;
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }
 
 /// Ends with an error when the next piece takes too long.

@@ -9,6 +9,7 @@ use hyper::client::conn::http1;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio_util::task::AbortOnDropHandle;
 use wasmtime_wasi_http::io::TokioIo;
 use wasmtime_wasi_http::{Error, Result, WasiBody};
 
@@ -16,6 +17,7 @@ use crate::grants::Host;
 use crate::guest::state::Denials;
 use crate::http::address::Gate;
 use crate::http::pool::{Connection, Key};
+use crate::http::resolve::Resolver;
 use crate::http::tls::Tls;
 use crate::limits;
 
@@ -29,8 +31,14 @@ const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 const ADDRESS_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Connects, through TLS if the key says so.
-pub(crate) async fn connect(key: &Key, gate: &Gate, tls: &Tls, denials: &Denials) -> Result<Connection> {
-    let addresses = admitted(key, gate, denials).await?;
+pub(crate) async fn connect(
+    key: &Key,
+    gate: &Gate,
+    resolver: &dyn Resolver,
+    tls: &Tls,
+    denials: &Denials,
+) -> Result<Connection> {
+    let addresses = admitted(key, gate, resolver, denials).await?;
     let stream = reach(&addresses).await?;
     let remote = stream.peer_addr().map_err(|_| Error::ConnectionTerminated)?.ip();
     let _ = stream.set_nodelay(true);
@@ -46,19 +54,21 @@ pub(crate) async fn connect(key: &Key, gate: &Gate, tls: &Tls, denials: &Denials
 }
 
 /// The addresses of the host that may be used; at least one.
-async fn admitted(key: &Key, gate: &Gate, denials: &Denials) -> Result<Vec<SocketAddr>> {
+async fn admitted(
+    key: &Key,
+    gate: &Gate,
+    resolver: &dyn Resolver,
+    denials: &Denials,
+) -> Result<Vec<SocketAddr>> {
     let found: Vec<SocketAddr> = match &key.host {
         Host::Address(address) => vec![SocketAddr::new(*address, key.port)],
-        Host::Name(name) => {
-            tokio::time::timeout(LOOKUP_TIMEOUT, tokio::net::lookup_host((name.as_str(), key.port)))
-                .await
-                .map_err(|_| Error::DnsTimeout)?
-                .map_err(|error| {
-                    tracing::debug!(host = %name, %error, "a name cannot be resolved");
-                    Error::DnsError { rcode: Some("NXDOMAIN or no server".to_owned()), info_code: None }
-                })?
-                .collect()
-        }
+        Host::Name(name) => tokio::time::timeout(LOOKUP_TIMEOUT, resolver.lookup(name, key.port))
+            .await
+            .map_err(|_| Error::DnsTimeout)?
+            .map_err(|error| {
+                tracing::debug!(host = %name, %error, "a name cannot be resolved");
+                Error::DnsError { rcode: Some("NXDOMAIN or no server".to_owned()), info_code: None }
+            })?,
     };
     if found.is_empty() {
         return Err(Error::DnsError { rcode: Some("no address".to_owned()), info_code: None });
@@ -110,13 +120,12 @@ where
         .handshake::<_, WasiBody>(TokioIo::new(stream))
         .await
         .map_err(|_| Error::ConnectionTerminated)?;
-    // The connection's own task ends when the sender is dropped or the server closes.
-    tokio::spawn(async move {
+    let io = tokio::spawn(async move {
         if let Err(error) = connection.await {
             tracing::debug!(%error, "an outgoing connection ended");
         }
     });
-    Ok(Connection { sender, remote })
+    Ok(Connection { sender, remote, _io: AbortOnDropHandle::new(io) })
 }
 
 fn from_connect(error: &io::Error) -> Error {

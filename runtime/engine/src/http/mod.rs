@@ -12,6 +12,7 @@ mod address;
 mod body;
 mod connect;
 mod pool;
+mod resolve;
 mod tls;
 
 use std::future::Future;
@@ -20,26 +21,39 @@ use std::time::Duration;
 
 use http::uri::Scheme;
 use http::{HeaderValue, Method, Request, Response, Uri, header};
+use http_body::Body as _;
 use http_body_util::BodyExt;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 use wasmtime_wasi_http::{Error, RequestOptions, Result, WasiBody, WasiHttpHooks};
 
 use crate::attempt::Secrets;
-use crate::config::HttpLimits;
+use crate::breaker::{BreakerId, BreakerKind, Breakers, STALLED_AFTER, Told};
+use crate::config::{EngineConfig, HttpLimits};
 use crate::grants::{Grants, Host};
 use crate::guest::state::Denials;
 use crate::http::address::Gate;
 use crate::http::pool::{Key, Pool};
+pub use crate::http::resolve::{Resolver, SystemResolver};
 
-/// What all attempts share: idle connections, certificates, limits.
+/// What all attempts share: idle connections, names, certificates, limits.
 pub(crate) struct Client {
     pool: Pool,
+    resolver: Arc<dyn Resolver>,
     tls: tls::Tls,
     limits: HttpLimits,
+    pub(crate) breakers: Breakers,
 }
 
 impl Client {
-    pub(crate) fn new(limits: HttpLimits) -> Arc<Self> {
-        Arc::new(Self { pool: Pool::default(), tls: tls::Tls::default(), limits })
+    pub(crate) fn new(config: &EngineConfig) -> Arc<Self> {
+        Arc::new(Self {
+            pool: Pool::default(),
+            resolver: config.resolver.clone(),
+            tls: tls::Tls::default(),
+            limits: config.http,
+            breakers: Breakers::new(config.breakers),
+        })
     }
 }
 
@@ -49,6 +63,8 @@ pub(crate) struct Outbound {
     grants: Arc<Grants>,
     secrets: Arc<dyn Secrets>,
     denials: Denials,
+    /// The attempt's.
+    cancel: CancellationToken,
 }
 
 impl Outbound {
@@ -57,8 +73,9 @@ impl Outbound {
         grants: Arc<Grants>,
         secrets: Arc<dyn Secrets>,
         denials: Denials,
+        cancel: CancellationToken,
     ) -> Self {
-        Self { client, grants, secrets, denials }
+        Self { client, grants, secrets, denials, cancel }
     }
 
     /// Where a request wants to go, if it may.
@@ -130,12 +147,47 @@ impl WasiHttpHooks for Outbound {
     ) -> Box<dyn Future<Output = Result<(Response<WasiBody>, Transport)>> + Send> {
         let prepared = self.prepare(&mut request);
         let client = self.client.clone();
-        let denials = self.denials.clone();
+        let (denials, cancel) = (self.denials.clone(), self.cancel.clone());
         Box::new(async move {
             let (key, gate) = prepared?;
+            let breaker = BreakerId { kind: BreakerKind::Authority, name: key.to_string().into() };
+            let ticket = client.breakers.ask(breaker).map_err(|parked| {
+                let message = format!("the circuit breaker of {} is open", parked.breaker.name);
+                denials.park(parked);
+                Error::InternalError(Some(message))
+            })?;
+            denials.call();
+            let ticket = ticket.unless_cancelled(cancel);
             let response = client.send(key, &gate, request, options.unwrap_or_default(), &denials).await;
+            let told = verdict(&response, ticket.elapsed(), &denials);
+            ticket.tell(told);
             Ok((response?, Box::new(async { Ok(()) }) as Transport))
         })
+    }
+}
+
+/// What an answer says about the other side. A denial and a mistake of the guest say nothing.
+fn verdict(response: &Result<Response<WasiBody>>, after: Duration, denials: &Denials) -> Told {
+    match response {
+        Ok(response) => match response.status().as_u16() {
+            500 | 502 | 503 | 504 => Told::Failed,
+            _ => Told::Passed,
+        },
+        Err(_) if denials.failure().is_some() => Told::Nothing,
+        Err(
+            Error::HttpRequestDenied
+            | Error::HttpRequestBodySize(_)
+            | Error::HttpRequestUriInvalid
+            | Error::HttpRequestMethodInvalid
+            | Error::HttpResponseBodySize(_),
+        ) => Told::Nothing,
+        // The guest says how long it waits; less than a moment says nothing.
+        Err(Error::ConnectionTimeout | Error::ConnectionReadTimeout | Error::HttpResponseTimeout)
+            if after < STALLED_AFTER =>
+        {
+            Told::Nothing
+        }
+        Err(_) => Told::Failed,
     }
 }
 
@@ -168,7 +220,7 @@ impl Client {
     ) -> Result<Response<WasiBody>> {
         let again = repeatable(&request);
         let capped = |request: Request<WasiBody>| {
-            request.map(|body| body::capped_request(body, self.limits.request_bytes))
+            request.map(|body| body::capped_request(body, self.limits.request_bytes, denials.clone()))
         };
         let mut request = capped(request);
         while let Some(mut idle) = self.pool.take(&key, gate) {
@@ -185,7 +237,7 @@ impl Client {
             }
         }
         let wait = options.connect_timeout.unwrap_or(self.limits.connect_timeout);
-        let connecting = connect::connect(&key, gate, &self.tls, denials);
+        let connecting = connect::connect(&key, gate, &*self.resolver, &self.tls, denials);
         let mut fresh =
             tokio::time::timeout(wait, connecting).await.map_err(|_| Error::ConnectionTimeout)??;
         let sent = body::first_byte(options.first_byte_timeout, fresh.sender.send_request(request)).await?;
@@ -200,10 +252,13 @@ impl Client {
         connection: pool::Connection,
         options: RequestOptions,
     ) -> Response<WasiBody> {
-        self.pool.give_back(key, connection);
+        let (over, told) = oneshot::channel();
+        self.pool.give_back(key, connection, told);
         let between = options.between_bytes_timeout.unwrap_or(Duration::MAX);
         response.map(|incoming| {
-            body::capped_response(incoming, self.limits.response_bytes, between).boxed_unsync()
+            let over = (!incoming.is_end_stream()).then_some(over);
+            let body = body::capped_response(incoming, self.limits.response_bytes, between);
+            body::Watched { body, over }.boxed_unsync()
         })
     }
 }

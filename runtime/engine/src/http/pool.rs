@@ -2,11 +2,15 @@
 //! grants admit that address: what one plugin may reach, another cannot inherit.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use hyper::client::conn::http1::SendRequest;
+use tokio::sync::oneshot;
+use tokio_util::task::AbortOnDropHandle;
 use wasmtime_wasi_http::WasiBody;
 
 use crate::grants::Host;
@@ -21,11 +25,21 @@ pub(crate) struct Key {
     pub(crate) port: u16,
 }
 
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.https { "https" } else { "http" };
+        write!(f, "{scheme}://{}:{}", self.host, self.port)
+    }
+}
+
 /// An HTTP/1.1 connection.
 pub(crate) struct Connection {
     pub(crate) sender: SendRequest<WasiBody>,
     /// The checked address at its other end.
     pub(crate) remote: IpAddr,
+    /// What reads and writes it. It ends with the connection's last holder and not when the other side lets it: hyper
+    /// flushes and says goodbye first, and a server that never reads would keep the socket for ever.
+    pub(crate) _io: AbortOnDropHandle<()>,
 }
 
 /// Idle connections, newest last.
@@ -55,11 +69,20 @@ impl Pool {
         found
     }
 
-    /// Keeps the connection once its response has been read to the end. One whose response is abandoned closes.
-    pub(crate) fn give_back(&self, key: Key, mut connection: Connection) {
+    /// Keeps the connection once its response has been read to the end, which `over` says by being dropped. One whose
+    /// response is abandoned closes, and so does one whose request is still being sent a while after.
+    pub(crate) fn give_back(
+        &self,
+        key: Key,
+        mut connection: Connection,
+        over: oneshot::Receiver<Infallible>,
+    ) {
         let pool = self.clone();
         tokio::spawn(async move {
-            if connection.sender.ready().await.is_ok() {
+            // Nothing is ever sent: it ends with an error by design.
+            let _ = over.await;
+            let settled = tokio::time::timeout(limits::HTTP_SETTLE_TIME, connection.sender.ready()).await;
+            if let Ok(Ok(())) = settled {
                 pool.keep(key, connection);
             }
         });

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use crate::guests;
 use crate::rig::Rig;
 
-async fn rig() -> Rig {
+pub(crate) async fn rig() -> Rig {
     static BUILT: OnceLock<Vec<u8>> = OnceLock::new();
     let jq = BUILT.get_or_init(|| guests::build("reipaz-jq")).clone();
     let rig = Rig::with(|config| config.jq = Some(jq.into())).await;
@@ -17,13 +17,14 @@ async fn rig() -> Rig {
     rig
 }
 
-fn evaluation(condition: Option<&str>, filters: &[&str]) -> Evaluation {
+pub(crate) fn evaluation(condition: Option<&str>, filters: &[&str]) -> Evaluation {
     let scope = json!({"input": {"n": 3, "rows": [1, 2, 3]}, "steps": {"fetch": {"output": {"body": "b"}}}});
     Evaluation {
         scope: scope.to_string().into(),
         condition: condition.map(Arc::from),
         filters: filters.iter().map(|f| Arc::from(*f)).collect(),
         seed: [1; 32],
+        start_by: None,
         cancel: Default::default(),
     }
 }

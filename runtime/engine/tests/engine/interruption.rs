@@ -7,6 +7,7 @@ use reipaz_engine::Class;
 use serde_json::json;
 use tokio::time::Instant;
 
+use crate::expressions::{self, evaluation};
 use crate::rig::Rig;
 
 /// What these tests allow on a machine that other tests share; what was measured alone is printed.
@@ -160,7 +161,7 @@ async fn a_guest_that_reports_no_progress_is_interrupted_and_one_that_does_is_no
 #[tokio::test(flavor = "multi_thread")]
 async fn who_waits_too_long_for_a_place_does_not_start() {
     // Given as many guests as there are places.
-    let rig = Rig::new().await;
+    let rig = expressions::rig().await;
     let places = rig.engine.stats().permits_free;
     let cancel = tokio_util::sync::CancellationToken::new();
     let filling: Vec<_> = (0..places)
@@ -176,18 +177,27 @@ async fn who_waits_too_long_for_a_place_does_not_start() {
     }
     // When one more waits for at most 100 ms.
     let mut attempt = rig.attempt(json!({"do": "progress", "n": 1, "ms": 1}));
-    attempt.queue_timeout = Some(Duration::from_millis(100));
     let began = Instant::now();
+    attempt.start_by = Some(began + Duration::from_millis(100));
     let outcome = rig.engine.run(attempt.clone()).await;
     // Then it says so, and how long it waited; once there is a place it runs.
     let failure = outcome.result.unwrap_err();
     assert_eq!((failure.class, failure.code.as_str()), (Class::Transient, "queue_timeout"));
     assert!(began.elapsed() < Duration::from_millis(100) + SLACK, "{:?}", began.elapsed());
     assert!(outcome.usage.queued_us >= 100_000, "{:?}", outcome.usage);
+    // Or when it would have to be over by then.
+    (attempt.start_by, attempt.end_by) = (None, Some(Instant::now() + Duration::from_millis(100)));
+    let failure = rig.engine.run(attempt.clone()).await.result.unwrap_err();
+    assert_eq!(failure.code, "queue_timeout");
+    // An expression waits no longer either.
+    let mut evaluation = evaluation(None, &["1"]);
+    evaluation.start_by = Some(Instant::now() + Duration::from_millis(100));
+    assert_eq!(rig.engine.evaluate(evaluation).await.unwrap_err().code, "queue_timeout");
     cancel.cancel();
     for guest in filling {
         assert_eq!(guest.await.unwrap().result.unwrap_err().class, Class::Cancelled);
     }
+    attempt.end_by = None;
     assert!(rig.engine.run(attempt).await.result.is_ok());
     rig.assert_sound().await;
 }

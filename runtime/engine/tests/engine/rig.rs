@@ -88,6 +88,7 @@ impl Rig {
 pub(crate) fn attempt(input: Value) -> Attempt {
     Attempt {
         digest: [0; 32],
+        plugin: None,
         context: Context {
             run: "r1".into(),
             workflow: "orders".into(),
@@ -102,7 +103,8 @@ pub(crate) fn attempt(input: Value) -> Attempt {
         seed: [7; 32],
         clock_start_us: 1_700_000_000_123_456,
         timeout: TIMEOUT,
-        queue_timeout: None,
+        start_by: None,
+        end_by: None,
         heartbeat_timeout: None,
         cancel: Default::default(),
         reports: None,

@@ -29,8 +29,12 @@ struct Request {
 
 impl Server {
     pub(crate) async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let authority = listener.local_addr().unwrap().to_string();
+        Self::start_at("127.0.0.1:0").await.unwrap()
+    }
+
+    pub(crate) async fn start_at(address: &str) -> std::io::Result<Self> {
+        let listener = TcpListener::bind(address).await?;
+        let authority = listener.local_addr()?.to_string();
         let counts = Arc::new(Counts::default());
         let of_task = counts.clone();
         let task = tokio::spawn(async move {
@@ -42,7 +46,7 @@ impl Server {
                 });
             }
         });
-        Self { authority, counts, task }
+        Ok(Self { authority, counts, task })
     }
 
     pub(crate) fn connections(&self) -> u64 {
@@ -90,6 +94,11 @@ async fn serve(mut stream: TcpStream, counts: &Counts) -> std::io::Result<()> {
                 return stream.shutdown().await;
             }
             "/swallow" => stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await?,
+            path if path.starts_with("/redirect_to/") => {
+                let to = path.strip_prefix("/redirect_to/").unwrap_or_default();
+                let head = format!("HTTP/1.1 302 Found\r\nlocation: {to}\r\ncontent-length: 0\r\n\r\n");
+                stream.write_all(head.as_bytes()).await?;
+            }
             path => match path.strip_prefix("/bytes/").and_then(|n| n.parse().ok()) {
                 Some(bytes) => answer(&mut stream, &vec![b'x'; bytes]).await?,
                 None => {

@@ -5,8 +5,19 @@ use wasip2::http::outgoing_handler::handle;
 use wasip2::http::types::{Fields, Method, OutgoingBody, OutgoingRequest, RequestOptions, Scheme};
 use wasip2::io::streams::StreamError;
 
-/// `{"method", "scheme", "authority", "path", "headers", "body", "first_byte_ms"}` to `{"status", "headers", "body"}`.
+/// Follows one redirect if `follow` says so, as a library in a guest would.
 pub fn request(input: &Value) -> Result<Value, String> {
+    let answer = one_request(input)?;
+    let to = answer["headers"].as_array().into_iter().flatten().find(|header| header[0] == "location");
+    let (Some(true), Some(to)) = (input["follow"].as_bool(), to) else { return Ok(answer) };
+    let to = to[1].as_str().and_then(|to| to.strip_prefix("http://")).ok_or("where to?")?;
+    let (authority, path) = to.split_once('/').unwrap_or((to, ""));
+    one_request(&json!({ "authority": authority, "path": format!("/{path}") }))
+}
+
+/// `{"method", "scheme", "authority", "path", "headers", "body"}` to `{"status", "headers", "body"}`; `first_byte_ms` and
+/// `between_bytes_ms` are asked of the host, and `hold_ms` lies between the response's head and the first look at its body.
+fn one_request(input: &Value) -> Result<Value, String> {
     let text = |name: &str, default: &str| input[name].as_str().unwrap_or(default).to_owned();
     let headers = Fields::new();
     for (name, value) in input["headers"].as_object().into_iter().flatten() {
@@ -27,6 +38,9 @@ pub fn request(input: &Value) -> Result<Value, String> {
     if let Some(ms) = input["first_byte_ms"].as_u64() {
         options.set_first_byte_timeout(Some(ms * 1_000_000)).map_err(|()| "timeout")?;
     }
+    if let Some(ms) = input["between_bytes_ms"].as_u64() {
+        options.set_between_bytes_timeout(Some(ms * 1_000_000)).map_err(|()| "timeout")?;
+    }
     let sending = request.body().map_err(|()| "body")?;
     let response = handle(request, Some(options)).map_err(|e| format!("{e:?}"))?;
     write_body(sending, input)?;
@@ -41,6 +55,9 @@ pub fn request(input: &Value) -> Result<Value, String> {
         .collect();
     let body = response.consume().map_err(|()| "consumed")?;
     let stream = body.stream().map_err(|()| "stream")?;
+    if let Some(ms) = input["hold_ms"].as_u64() {
+        std::thread::sleep(std::time::Duration::from_millis(ms));
+    }
     let mut bytes = Vec::new();
     loop {
         match stream.blocking_read(64 << 10) {
@@ -58,7 +75,7 @@ pub fn request(input: &Value) -> Result<Value, String> {
     Ok(json!({ "status": status, "headers": headers, "body": String::from_utf8_lossy(&bytes) }))
 }
 
-/// `body`, or `body_bytes` of nothing in particular.
+/// `body`, or `body_bytes` of nothing in particular; `unfinished_ms` lie between that and its end.
 fn write_body(body: OutgoingBody, input: &Value) -> Result<(), String> {
     {
         let stream = body.write().map_err(|()| "write")?;
@@ -69,6 +86,9 @@ fn write_body(body: OutgoingBody, input: &Value) -> Result<(), String> {
         for _ in 0..input["body_bytes"].as_u64().unwrap_or(0) / 4_096 {
             stream.blocking_write_and_flush(&[b'x'; 4_096]).map_err(|e| format!("{e:?}"))?;
         }
+    }
+    if let Some(ms) = input["unfinished_ms"].as_u64() {
+        std::thread::sleep(std::time::Duration::from_millis(ms));
     }
     OutgoingBody::finish(body, None).map_err(|e| format!("{e:?}"))
 }
