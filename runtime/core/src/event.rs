@@ -14,6 +14,7 @@ use crate::{
     failure::{ErrorClass, Failure},
     ids::{Digest, RunId, StepPath},
     json::Json,
+    limit::{LimitEvent, LimitId},
     time::Timestamp,
 };
 
@@ -36,6 +37,9 @@ pub enum Event {
     /// An idempotency key's retention ended.
     #[n(3)]
     KeyExpired(#[n(0)] KeyExpired),
+    /// Something happened to a limit whose home the partition is.
+    #[n(4)]
+    Limit(#[n(0)] Box<LimitEvent>),
 }
 
 impl Event {
@@ -46,13 +50,14 @@ impl Event {
             Self::Run(event) => event.at,
             Self::RunForgotten(event) => event.at,
             Self::KeyExpired(event) => event.at,
+            Self::Limit(event) => event.at,
         }
     }
 
     /// Which run it is about, if it is about one.
     pub fn run(&self) -> Option<RunId> {
         match self {
-            Self::WorkflowPinned(_) => None,
+            Self::WorkflowPinned(_) | Self::Limit(_) => None,
             Self::Run(event) => Some(event.run),
             Self::RunForgotten(event) => Some(event.run),
             Self::KeyExpired(event) => Some(event.run),
@@ -176,6 +181,24 @@ pub enum Fact {
     /// The step has failed for good, and its `on_failure` has the run go on as if it had completed.
     #[n(11)]
     StepContinued(#[n(0)] StepContinued),
+    /// The steps of an `on_failure` start.
+    #[n(12)]
+    HandlingStarted(#[n(0)] Box<HandlingStarted>),
+    /// The steps of a step's `on_failure` are over, and did not put it right: it has failed.
+    #[n(13)]
+    HandlingEnded(#[n(0)] HandlingEnded),
+    /// The attempt came to nothing because a circuit breaker is open; it does not count, and another follows.
+    #[n(14)]
+    AttemptParked(#[n(0)] Box<AttemptParked>),
+    /// The run, or a step before its next attempt, asked for a place under a limit, and waits for it.
+    #[n(15)]
+    LimitAsked(#[n(0)] Box<LimitAsked>),
+    /// The run has its place: its steps start. (Of a step, `AttemptStarted` says so.)
+    #[n(16)]
+    RunAdmitted(#[n(0)] RunAdmitted),
+    /// The step does not wait for its place any more, since the run was paused.
+    #[n(17)]
+    LimitLeft(#[n(0)] LimitLeft),
 }
 
 /// How a run came to be; everything about it that never changes.
@@ -574,4 +597,82 @@ pub struct StepContinued {
     #[cbor(with = "crate::cbor::text")]
     #[serde(with = "crate::json::raw")]
     pub output: Json,
+}
+
+/// See [`Fact::HandlingStarted`].
+#[derive(Clone, Debug, PartialEq, Encode, Decode, Serialize)]
+pub struct HandlingStarted {
+    /// The step that has failed; none: the run has, and whatever else went on in it is cancelled.
+    #[n(0)]
+    #[serde(rename = "step", skip_serializing_if = "Option::is_none")]
+    pub path: Option<StepPath>,
+    /// What the run will end with.
+    #[n(1)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<RunError>,
+    /// When it ends with that whatever still goes on.
+    #[n(2)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Timestamp>,
+}
+
+/// See [`Fact::HandlingEnded`].
+#[derive(Clone, Debug, PartialEq, Encode, Decode, Serialize)]
+pub struct HandlingEnded {
+    /// The step.
+    #[n(0)]
+    #[serde(rename = "step")]
+    pub path: StepPath,
+}
+
+/// See [`Fact::AttemptParked`].
+#[derive(Clone, Debug, PartialEq, Encode, Decode, Serialize)]
+pub struct AttemptParked {
+    /// The step.
+    #[n(0)]
+    #[serde(rename = "step")]
+    pub path: StepPath,
+    /// Which attempt.
+    #[n(1)]
+    pub attempt: u32,
+    /// The breaker, as hosts name it: `authority https://shop.example`, `plugin acme/score@1.2.0`.
+    #[n(2)]
+    #[cbor(with = "crate::cbor::text")]
+    pub breaker: Arc<str>,
+    /// When the next attempt looks again.
+    #[n(3)]
+    pub due: Timestamp,
+}
+
+/// See [`Fact::LimitAsked`].
+#[derive(Clone, Debug, PartialEq, Encode, Decode, Serialize)]
+pub struct LimitAsked {
+    /// The step; none: the run.
+    #[n(0)]
+    #[serde(rename = "step", skip_serializing_if = "Option::is_none")]
+    pub path: Option<StepPath>,
+    /// The limit. In JSON: its name.
+    #[n(1)]
+    pub limit: LimitId,
+    /// When the step has waited for too long.
+    #[n(2)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+}
+
+/// See [`Fact::RunAdmitted`].
+#[derive(Clone, Debug, PartialEq, Encode, Decode, Serialize)]
+pub struct RunAdmitted {
+    /// How long it waited, milliseconds.
+    #[n(0)]
+    pub waited_ms: u64,
+}
+
+/// See [`Fact::LimitLeft`].
+#[derive(Clone, Debug, PartialEq, Encode, Decode, Serialize)]
+pub struct LimitLeft {
+    /// The step.
+    #[n(0)]
+    #[serde(rename = "step")]
+    pub path: StepPath,
 }

@@ -1,8 +1,8 @@
 //! Expressions in documents: jq in `${ }`. A plain path (`$steps.a.output.rows[0]`, `.input.x`) or a literal is
 //! evaluated here, natively; anything else is untrusted code that the engine runs in Wasm, and stays text here.
 //!
-//! In scope: `$input`, `$steps`, `$trigger`, `$secrets`, and `.` as `{input, steps, trigger, secrets}`. A step in
-//! `$steps` is `{"output": ..., "status": "completed", "error": null}`.
+//! In scope: `$input`, `$steps`, `$trigger`, `$secrets`, `$error` (inside `on_failure` only), and `.` as `{input, steps,
+//! trigger, secrets, error}`. A step in `$steps` is `{"output": ..., "status": "completed", "error": null}`.
 //!
 //! Which steps an expression reads must be known before it runs: the references are the workflow's edges. So
 //! parsing walks the grammar (`references.rs`) and refuses what it cannot follow, such as `$steps[$name]`.
@@ -36,6 +36,8 @@ pub struct Expression {
     pub steps: Vec<Reference>,
     /// The secrets that it uses, in the order of their appearance.
     pub secrets: Vec<Reference>,
+    /// Where `$error` first stands in it, in bytes from the start of the source.
+    pub error_at: Option<usize>,
 }
 
 /// How an expression is evaluated.
@@ -57,6 +59,7 @@ pub enum Root {
     Steps,
     Trigger,
     Secrets,
+    Error,
     /// `.`: the object of all of them.
     Scope,
 }

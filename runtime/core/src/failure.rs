@@ -80,6 +80,15 @@ impl ErrorClass {
 /// The code of a failure that ends a step with its attempt: the time of all its attempts is over.
 pub const STEP_TIMEOUT: &str = "step_timeout";
 
+/// The code of a failure that ends a step because a circuit breaker was open for as long as its retry rule allows.
+pub const BREAKER_OPEN: &str = "breaker_open";
+
+/// The code of an attempt that waited for its place to run for longer than its step allows.
+pub const QUEUE_TIMEOUT: &str = "queue_timeout";
+
+/// The code of a run or an attempt that was refused a place under a limit, since too many wait for one.
+pub const LIMIT_FULL: &str = "limit_full";
+
 /// A reviewable failure.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
 pub struct Failure {

@@ -15,6 +15,7 @@ use crate::{
     expression::{Expression, Template},
     ids::{Digest, StepPath},
     json::Json,
+    limit::LimitRule,
     retry::RetryRule,
 };
 
@@ -65,12 +66,16 @@ pub struct Plan {
     pub timeout: Option<Duration>,
     /// Names that expressions may use as `$secrets.NAME`.
     pub secrets: Vec<Arc<str>>,
-    /// In dependency order; [`StepIndex`] counts in this.
+    /// In dependency order, those of an `on_failure` after all others; [`StepIndex`] counts in this.
     pub steps: Vec<Arc<StepPlan>>,
     /// The run's output; null when absent.
     pub output: Option<Template>,
     /// The steps that `output` reads; ascending.
     pub output_reads: Vec<StepIndex>,
+    /// How many of its runs there may be.
+    pub concurrency: Option<Concurrency>,
+    /// What runs when the run has failed, before it ends.
+    pub on_failure: Option<RunFailure>,
     /// `input_schema`, compiled when the first input is checked.
     pub input_check: InputCheck,
 }
@@ -85,6 +90,8 @@ pub struct StepPlan {
     pub path: StepPath,
     /// Its name in the document, and in `$steps`.
     pub name: Arc<str>,
+    /// Set for a step of an `on_failure`: it runs only if this has failed.
+    pub handles: Option<Handles>,
     /// What executes it.
     pub plugin: PluginPin,
     /// Its input.
@@ -126,6 +133,41 @@ pub enum OnFailure {
     Pause,
     /// The step counts as completed, with this as its output. Made of plain paths and literals only.
     ContinueWith(Template),
+    /// These steps run. When none of them has failed and there is an output, the step counts as completed with that; else it
+    /// has failed.
+    Steps {
+        /// Ascending.
+        steps: Vec<StepIndex>,
+        /// Made of plain paths and literals only, and the steps that it reads (ascending).
+        output: Option<(Template, Vec<StepIndex>)>,
+    },
+}
+
+/// What a step of an `on_failure` is there for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handles {
+    /// The failure of this step.
+    Step(StepIndex),
+    /// The failure of the run.
+    Run,
+}
+
+/// How many runs of a workflow there may be.
+#[derive(Clone, Debug)]
+pub struct Concurrency {
+    /// Each value of it is counted by itself. Made of plain paths and literals only; it reads no step.
+    pub key: Option<Template>,
+    /// How many. The version is not known here, and 0.
+    pub rule: LimitRule,
+}
+
+/// A workflow's own `on_failure`.
+#[derive(Clone, Debug)]
+pub struct RunFailure {
+    /// What runs; ascending.
+    pub steps: Vec<StepIndex>,
+    /// How long all of it may take. The run's own `timeout` is over by then, or does not count any more.
+    pub timeout: Duration,
 }
 
 /// When a step runs, once all its upstream steps have ended.

@@ -20,6 +20,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     failure::{ErrorClass, Failure},
+    fault,
     ids::StepPath,
     time::Timestamp,
 };
@@ -55,15 +56,6 @@ pub enum Case {
     Code(Arc<str>),
     /// Those of this class.
     Class(ErrorClass),
-}
-
-impl fmt::Display for Case {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Code(code) => code,
-            Self::Class(class) => class.as_str(),
-        })
-    }
 }
 
 /// What becomes of them.
@@ -109,8 +101,8 @@ impl Numbers {
         }
     }
 
-    /// `rule` with these numbers in place of its own, and nothing different for anything.
-    fn over(self, rule: &RetryRule) -> RetryRule {
+    /// `rule` with these numbers in place of its own, and with these differences.
+    pub(crate) fn over(self, rule: &RetryRule, by_error: BTreeMap<Case, Treatment>) -> RetryRule {
         RetryRule {
             attempts: self.attempts.unwrap_or(rule.attempts),
             immediate: self.immediate.unwrap_or(rule.immediate),
@@ -119,7 +111,7 @@ impl Numbers {
             max_delay: self.max_delay.unwrap_or(rule.max_delay),
             within: self.within.unwrap_or(rule.within),
             jitter: self.jitter.unwrap_or(rule.jitter),
-            by_error: BTreeMap::new(),
+            by_error,
         }
     }
 }
@@ -306,7 +298,7 @@ impl RetryRule {
         let (rule, immediate) = match self.treatment(failure) {
             Some(Treatment::Never) => return Verdict::GiveUp(GiveUp::Never),
             Some(Treatment::Again(numbers)) if may_be_retried(failure.class) => {
-                let rule = numbers.over(self);
+                let rule = numbers.over(self, BTreeMap::new());
                 let immediate = if quick || numbers.immediate.is_some() { rule.immediate } else { 0 };
                 (Cow::Owned(rule), immediate)
             }
@@ -323,7 +315,8 @@ impl RetryRule {
         } else {
             (rule.spread(rule.backoff(pace.backoffs), draw), Reason::Backoff)
         };
-        if now.plus(delay) > pace.first_started.plus(rule.within) {
+        let outside = now.plus(delay) > pace.first_started.plus(rule.within);
+        if outside && !fault::is_made("a retry past its window") {
             return Verdict::GiveUp(GiveUp::Window);
         }
         Verdict::Retry { delay, reason }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use serde_json::Value;
 
 use super::{
-    MAX_STEPS,
+    MAX_STEPS, concurrency,
     diagnostic::{Place, Report, code},
     expressions::{self, Reads},
     grants,
@@ -15,13 +15,25 @@ use super::{
 };
 use crate::{
     expression::{Template, evaluate},
-    plan::{Condition, OnFailure},
+    plan::{Concurrency, Condition, Handles, OnFailure},
 };
 
 /// The version of the language.
 const LANGUAGE: u64 = 1;
-const TOP: [&str; 9] = ["reipaz", "name", "input", "timeout", "defaults", "secrets", "steps", "output", "ui"];
-const LATER_TOP: [&str; 3] = ["triggers", "concurrency", "on_failure"];
+const TOP: [&str; 11] = [
+    "reipaz",
+    "name",
+    "input",
+    "timeout",
+    "concurrency",
+    "defaults",
+    "secrets",
+    "steps",
+    "on_failure",
+    "output",
+    "ui",
+];
+const LATER_TOP: [&str; 1] = ["triggers"];
 const STEP: [&str; 11] = [
     "uses",
     "with",
@@ -51,6 +63,8 @@ const DEFAULTS: [&str; 5] = ["timeout", "total_timeout", "queue_timeout", "heart
 const SHORTEST: Duration = Duration::from_millis(1);
 /// No run may take longer.
 pub const MAX_RUN_TIMEOUT: Duration = Duration::from_secs(3_650 * 86_400);
+/// What the steps of a workflow's `on_failure` may take together, where it does not say.
+const FAILURE_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 /// No attempt may take longer.
 pub const MAX_STEP_TIMEOUT: Duration = Duration::from_secs(7 * 86_400);
 
@@ -66,6 +80,11 @@ pub(crate) struct Draft<'n> {
     pub(crate) steps: Vec<StepDraft<'n>>,
     pub(crate) output: Option<Template>,
     pub(crate) output_reads: Reads,
+    pub(crate) concurrency: Option<Concurrency>,
+    /// What its key reads.
+    pub(crate) key_reads: Reads,
+    /// How long the steps of its `on_failure` may take together, if it has one.
+    pub(crate) on_failure: Option<Duration>,
 }
 
 /// How long a step's attempts may take.
@@ -90,8 +109,15 @@ pub(crate) struct StepDraft<'n> {
     pub(crate) needs: Vec<(String, Place)>,
     pub(crate) times: Times,
     pub(crate) retry: RetryPart,
+    /// Without the steps that it names: those stand in [`Draft::steps`].
     pub(crate) on_failure: OnFailure,
+    /// What a `continue_with` reads.
     pub(crate) failure_reads: Reads,
+    /// The output of the steps in its `on_failure`, and what that reads.
+    pub(crate) handled: Option<Template>,
+    pub(crate) handled_reads: Reads,
+    /// What it is there for, if it stands in an `on_failure`; counts in [`Draft::steps`].
+    pub(crate) handles: Option<Handles>,
     pub(crate) grants: Option<BTreeMap<String, Vec<String>>>,
 }
 
@@ -126,6 +152,9 @@ pub(crate) fn read<'n>(root: &'n Node, report: &mut Report<'_>) -> Draft<'n> {
         }
     });
     draft.timeout = fields.duration("timeout", SHORTEST, MAX_RUN_TIMEOUT, report);
+    if let Some(at) = fields.get("concurrency") {
+        draft.concurrency = concurrency::read(at, &mut draft.key_reads, report);
+    }
     if let Some(at) = fields.get("defaults")
         && let Some(defaults) = Fields::of(at, "`defaults`", &DEFAULTS, &[], report)
     {
@@ -135,9 +164,21 @@ pub(crate) fn read<'n>(root: &'n Node, report: &mut Report<'_>) -> Draft<'n> {
     if let Some(at) = fields.get("secrets") {
         draft.secrets = secrets(&at, report);
     }
+    let mut handlers = Vec::new();
     if let Some(at) = fields.require("steps", "the workflow", report) {
-        draft.steps = steps(&at, report);
+        draft.steps = steps(&at, &mut handlers, report);
     }
+    if let Some(at) = fields.get("on_failure")
+        && let Some(fields) =
+            Fields::of(at, "the workflow's `on_failure`", &["steps", "timeout"], &[], report)
+    {
+        let timeout = fields.duration("timeout", SHORTEST, MAX_RUN_TIMEOUT, report);
+        draft.on_failure = Some(timeout.unwrap_or(FAILURE_TIMEOUT));
+        if let Some(at) = fields.require("steps", "the workflow's `on_failure`", report) {
+            handlers.extend(handlers_of(Handles::Run, &at, report));
+        }
+    }
+    add_handlers(&mut draft, handlers, report);
     if let Some(at) = fields.get("output") {
         draft.output = Some(expressions::template(&at, &mut draft.output_reads, report));
     }
@@ -157,7 +198,47 @@ fn secrets(at: &At<'_>, report: &mut Report<'_>) -> Vec<(Arc<str>, Place)> {
     secrets
 }
 
-fn steps<'n>(at: &At<'n>, report: &mut Report<'_>) -> Vec<StepDraft<'n>> {
+/// The steps of an `on_failure`.
+fn handlers_of<'n>(handles: Handles, at: &At<'n>, report: &mut Report<'_>) -> Vec<StepDraft<'n>> {
+    let mut inner = Vec::new();
+    let mut steps = steps(at, &mut inner, report);
+    if steps.is_empty() && at.node.kind == Kind::Object(Vec::new()) {
+        report.mistake(&at.place, code::BAD_VALUE, "an `on_failure` with `steps` has at least one");
+    }
+    if let Some(step) = inner.first() {
+        let message = "the steps of an `on_failure` have no `on_failure` steps of their own";
+        report.mistake(&step.place, code::BAD_VALUE, message);
+    }
+    for step in &mut steps {
+        step.handles = Some(handles);
+        if matches!(step.on_failure, OnFailure::Pause) {
+            let message = "a step of an `on_failure` cannot pause the run: there would be nothing to retry";
+            report.mistake(&step.place, code::BAD_VALUE, message);
+        }
+    }
+    steps
+}
+
+/// Puts the steps of every `on_failure` behind the others. All share one space of names.
+fn add_handlers<'n>(draft: &mut Draft<'n>, handlers: Vec<StepDraft<'n>>, report: &mut Report<'_>) {
+    let count = draft.steps.len() + handlers.len();
+    if count > MAX_STEPS && !handlers.is_empty() {
+        let message = format!("a workflow has at most {MAX_STEPS} steps, not {count}");
+        report.mistake(&handlers[0].place, code::TOO_MANY_STEPS, message);
+        return;
+    }
+    for step in handlers {
+        if draft.steps.iter().any(|known| known.name == step.name) {
+            let message = format!("there is another step `{}`; names are unique in a workflow", step.name);
+            report.mistake(&step.place, code::BAD_NAME, message);
+        } else {
+            draft.steps.push(step);
+        }
+    }
+}
+
+/// The steps of an object, and what stands in their `on_failure`s.
+fn steps<'n>(at: &At<'n>, handlers: &mut Vec<StepDraft<'n>>, report: &mut Report<'_>) -> Vec<StepDraft<'n>> {
     let Kind::Object(fields) = &at.node.kind else {
         let expected = "an object of steps by their names";
         wrong_type(at, "`steps`", expected, report);
@@ -168,16 +249,20 @@ fn steps<'n>(at: &At<'n>, report: &mut Report<'_>) -> Vec<StepDraft<'n>> {
         report.mistake(&at.place, code::TOO_MANY_STEPS, message);
         return Vec::new();
     }
-    let read = |field: &'n super::tree::Field, report: &mut Report<'_>| {
+    let mut read = |(index, field): (usize, &'n super::tree::Field)| {
         let mut inner = at.field(field);
         inner.place.span = field.key_span;
         check_name(&field.key, "the step", &inner.place, report);
-        step(&field.key, inner, report)
+        let (step, of_failure) = step(&field.key, inner, report);
+        handlers
+            .extend(of_failure.map(|at| handlers_of(Handles::Step(index), &at, report)).unwrap_or_default());
+        step
     };
-    fields.iter().map(|field| read(field, report)).collect()
+    fields.iter().enumerate().map(&mut read).collect()
 }
 
-fn step<'n>(name: &str, at: At<'n>, report: &mut Report<'_>) -> StepDraft<'n> {
+/// A step, and where the steps of its `on_failure` stand.
+fn step<'n>(name: &str, at: At<'n>, report: &mut Report<'_>) -> (StepDraft<'n>, Option<At<'n>>) {
     let mut step = StepDraft {
         name: name.into(),
         place: at.place.clone(),
@@ -192,9 +277,15 @@ fn step<'n>(name: &str, at: At<'n>, report: &mut Report<'_>) -> StepDraft<'n> {
         retry: RetryPart::default(),
         on_failure: OnFailure::Fail,
         failure_reads: Reads::default(),
+        handled: None,
+        handled_reads: Reads::default(),
+        handles: None,
         grants: None,
     };
-    let Some(fields) = Fields::of(at, "a step", &STEP, &LATER_STEP, report) else { return step };
+    let Some(fields) = Fields::of(at, "a step", &STEP, &LATER_STEP, report) else {
+        return (step, None);
+    };
+    let mut of_failure = None;
     let another_kind = LATER_STEP.iter().any(|key| fields.get(key).is_some());
     let uses = if another_kind { fields.get("uses") } else { fields.require("uses", "the step", report) };
     if let Some(at) = uses
@@ -218,11 +309,11 @@ fn step<'n>(name: &str, at: At<'n>, report: &mut Report<'_>) -> StepDraft<'n> {
     }
     step.times = times(&fields, report);
     if let Some(at) = fields.get("on_failure") {
-        step.on_failure = on_failure(&at, &mut step.failure_reads, report);
+        of_failure = on_failure(&at, &mut step, report);
     }
     step.retry = fields.get("retry").map(|at| RetryPart::read(at, report)).unwrap_or_default();
     step.grants = fields.get("grants").map(|at| grants::read(at, report));
-    step
+    (step, of_failure)
 }
 
 fn times(fields: &Fields<'_>, report: &mut Report<'_>) -> Times {
@@ -234,34 +325,48 @@ fn times(fields: &Fields<'_>, report: &mut Report<'_>) -> Times {
     }
 }
 
-/// `fail`, `pause` or `{continue_with: VALUE}`.
-fn on_failure(at: &At<'_>, reads: &mut Reads, report: &mut Report<'_>) -> OnFailure {
+/// `fail`, `pause`, `{continue_with: VALUE}` or `{steps: {...}, output: VALUE}`. Comes back with where the steps stand.
+fn on_failure<'n>(at: &At<'n>, step: &mut StepDraft<'n>, report: &mut Report<'_>) -> Option<At<'n>> {
     match &at.node.kind {
-        Kind::String(text, _) if text == "fail" => OnFailure::Fail,
-        Kind::String(text, _) if text == "pause" => OnFailure::Pause,
-        Kind::Object(_) => {
-            let Some(fields) = Fields::of(at.clone(), "`on_failure`", &["continue_with"], &["steps"], report)
-            else {
-                return OnFailure::Fail;
-            };
-            if fields.get("steps").is_some() {
-                return OnFailure::Fail;
-            }
-            let Some(at) = fields.require("continue_with", "`on_failure`", report) else {
-                return OnFailure::Fail;
-            };
-            let template = expressions::template(&at, reads, report);
-            if evaluate::prepare_template(&template).filters.is_empty() {
-                return OnFailure::ContinueWith(template);
-            }
-            let message =
-                "`continue_with` takes values and plain paths such as `${ $input.fallback }`, no filters";
-            report.mistake(&at.place, code::BAD_VALUE, message);
-            OnFailure::Fail
+        Kind::String(text, _) if text == "fail" => return None,
+        Kind::String(text, _) if text == "pause" => {
+            step.on_failure = OnFailure::Pause;
+            return None;
         }
+        Kind::Object(_) => {}
         _ => {
-            wrong_type(at, "`on_failure`", "`fail`, `pause` or `{continue_with: ...}`", report);
-            OnFailure::Fail
+            let expected = "`fail`, `pause`, `{continue_with: ...}` or `{steps: ...}`";
+            wrong_type(at, "`on_failure`", expected, report);
+            return None;
         }
     }
+    let fields = Fields::of(at.clone(), "`on_failure`", &["continue_with", "steps", "output"], &[], report)?;
+    let Some(steps) = fields.get("steps") else {
+        if let Some(at) = fields.get("output") {
+            let hint = "without steps, write `continue_with`".to_owned();
+            report.hinted(&at.place, code::BAD_VALUE, "`output` goes with `steps`", hint);
+        }
+        let at = fields.require("continue_with", "`on_failure`", report)?;
+        let template = plain(&at, "`continue_with`", &mut step.failure_reads, report);
+        step.on_failure = OnFailure::ContinueWith(template);
+        return None;
+    };
+    if let Some(at) = fields.get("continue_with") {
+        let hint = "with `steps`, the value is `output`".to_owned();
+        report.hinted(&at.place, code::BAD_VALUE, "`on_failure` has `steps` or `continue_with`", hint);
+    }
+    step.on_failure = OnFailure::Steps { steps: Vec::new(), output: None };
+    step.handled = fields.get("output").map(|at| plain(&at, "its `output`", &mut step.handled_reads, report));
+    Some(steps)
+}
+
+/// A template that needs no engine: it is rendered while the partition decides.
+pub(super) fn plain(at: &At<'_>, what: &str, reads: &mut Reads, report: &mut Report<'_>) -> Template {
+    let template = expressions::template(at, reads, report);
+    if !evaluate::prepare_template(&template).filters.is_empty() {
+        let message =
+            format!("{what} takes values and plain paths such as `${{ $input.fallback }}`, no filters");
+        report.mistake(&at.place, code::BAD_VALUE, message);
+    }
+    template
 }

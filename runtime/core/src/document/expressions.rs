@@ -18,6 +18,8 @@ use crate::{
 pub(crate) struct Reads {
     pub(crate) steps: Vec<(Arc<str>, Place)>,
     pub(crate) secrets: Vec<(Arc<str>, Place)>,
+    /// Where `$error` stands.
+    pub(crate) errors: Vec<Place>,
 }
 
 /// A step or a secret that some expression of a string names: where, in bytes from the string's start.
@@ -36,7 +38,9 @@ impl Reads {
         report: &Report<'_>,
     ) {
         let mut found = Vec::new();
+        let mut errors = Vec::new();
         for (start, expression) in expressions {
+            errors.extend(expression.error_at.map(|offset| (start + offset, "$error".len())));
             let named = |reference: &Reference, is_secret| Named {
                 offset: start + reference.offset,
                 name: Arc::clone(&reference.name),
@@ -45,6 +49,8 @@ impl Reads {
             found.extend(expression.steps.iter().map(|reference| named(reference, false)));
             found.extend(expression.secrets.iter().map(|reference| named(reference, true)));
         }
+        let spans = at.node.locate(report.source(), errors.into_iter());
+        self.errors.extend(spans.into_iter().map(|span| at.place.at(span)));
         found.sort_by_key(|named| named.offset);
         let spans =
             at.node.locate(report.source(), found.iter().map(|named| (named.offset, named.name.len())));
@@ -112,14 +118,30 @@ pub(super) fn condition(at: &At<'_>, reads: &mut Reads, report: &mut Report<'_>)
         }
         _ => {}
     }
+    parsed(at, text, reads, report).map_or(Condition::Succeeded, Condition::Holds)
+}
+
+/// Reads an expression without `${ }`; null if it is none.
+pub(super) fn bare(at: &At<'_>, what: &str, reads: &mut Reads, report: &mut Report<'_>) -> Expression {
+    let parsed = match &at.node.kind {
+        Kind::String(text, _) => parsed(at, text, reads, report),
+        _ => {
+            wrong_type(at, what, "an expression", report);
+            None
+        }
+    };
+    parsed.unwrap_or_else(null)
+}
+
+fn parsed(at: &At<'_>, text: &str, reads: &mut Reads, report: &mut Report<'_>) -> Option<Expression> {
     match Expression::parse_all(text) {
         Ok(expression) => {
             reads.add(at, std::iter::once((0, &expression)), report);
-            Condition::Holds(expression)
+            Some(expression)
         }
         Err(errors) => {
             tell(at, text, errors, report);
-            Condition::Succeeded
+            None
         }
     }
 }
@@ -130,6 +152,7 @@ fn null() -> Expression {
         kind: ExpressionKind::Literal(serde_json::Value::Null),
         steps: Vec::new(),
         secrets: Vec::new(),
+        error_at: None,
     }
 }
 

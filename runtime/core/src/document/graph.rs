@@ -1,6 +1,9 @@
 //! The steps as a graph: every reference and every `needs` is an edge, and there must be no way back.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    sync::Arc,
+};
 
 use super::{
     diagnostic::{Place, Report, code},
@@ -8,6 +11,7 @@ use super::{
     hint,
     read::list,
 };
+use crate::plan::Handles;
 
 /// How the steps of a draft depend on each other. Numbers count in [`Draft::steps`].
 pub(crate) struct Graph {
@@ -15,10 +19,12 @@ pub(crate) struct Graph {
     pub(crate) upstream: Vec<BTreeSet<usize>>,
     /// The steps whose outputs each reads.
     pub(crate) reads: Vec<BTreeSet<usize>>,
+    /// The steps that the output of each one's `on_failure` reads.
+    pub(crate) handled_reads: Vec<BTreeSet<usize>>,
     /// The steps that the workflow's output reads.
     pub(crate) output_reads: BTreeSet<usize>,
     /// All steps, each after those it depends on: by the longest way to them, then by name, so that the order does
-    /// not depend on how the document was written.
+    /// not depend on how the document was written. Those of an `on_failure` come last.
     pub(crate) order: Vec<usize>,
 }
 
@@ -40,7 +46,7 @@ pub(crate) fn resolve(draft: &Draft<'_>, report: &mut Report<'_>) -> Graph {
         }
         found
     };
-    let mut upstream = Vec::new();
+    let mut upstream: Vec<BTreeSet<usize>> = Vec::new();
     let mut reads = Vec::new();
     let mut edges: Vec<BTreeMap<usize, Place>> = Vec::new();
     for (index, step) in draft.steps.iter().enumerate() {
@@ -56,22 +62,104 @@ pub(crate) fn resolve(draft: &Draft<'_>, report: &mut Report<'_>) -> Graph {
                 report.mistake(place, code::SELF_REFERENCE, message);
                 continue;
             }
+            match relation(draft, step.handles, target, kind, &upstream) {
+                Relation::Refused(message, hint) => {
+                    report.hinted(place, code::UNKNOWN_STEP, message, hint);
+                    continue;
+                }
+                Relation::Over => {}
+                Relation::Edge => drop(edge.entry(target).or_insert_with(|| place.clone())),
+            }
             if kind == Kind::Reads {
                 read.insert(target);
             }
-            edge.entry(target).or_insert_with(|| place.clone());
         }
         upstream.push(edge.keys().copied().collect::<BTreeSet<_>>());
         reads.push(read);
         edges.push(edge);
     }
-    let output = draft.output_reads.steps.iter();
-    let output_reads = output.filter_map(|(name, place)| find(name, place, report)).collect();
+    // What reads these does so when the steps in `scope` are over.
+    let resolve = |names: &[(Arc<str>, Place)], scope: Option<Handles>, report: &mut Report<'_>| {
+        let mut found = BTreeSet::new();
+        for (name, place) in names {
+            let Some(target) = find(name, place, report) else { continue };
+            match relation(draft, scope, target, Kind::Reads, &upstream) {
+                Relation::Refused(message, hint) => {
+                    report.hinted(place, code::UNKNOWN_STEP, message, hint);
+                }
+                Relation::Over | Relation::Edge => drop(found.insert(target)),
+            }
+        }
+        found
+    };
+    let output_reads = resolve(&draft.output_reads.steps, None, report);
+    let handled = draft.steps.iter().enumerate();
+    let handled_reads = handled
+        .map(|(index, step)| resolve(&step.handled_reads.steps, Some(Handles::Step(index)), report))
+        .collect();
     let order = order(draft, &upstream);
     if order.len() < draft.steps.len() {
         cycles(draft, &edges, &order, report);
     }
-    Graph { upstream, reads, output_reads, order }
+    Graph { upstream, reads, handled_reads, output_reads, order }
+}
+
+/// What a reference from one step to another means.
+enum Relation {
+    /// The other one comes first.
+    Edge,
+    /// The other one is over by then.
+    Over,
+    /// It cannot be: why, and what to do.
+    Refused(String, Option<String>),
+}
+
+/// What it means that something which is there for the failure of `handles` (or stands among the steps of the workflow)
+/// names `target`. The steps of the workflow come first in the draft: where their own references are needed, they are in
+/// `upstream`.
+fn relation(
+    draft: &Draft<'_>,
+    handles: Option<Handles>,
+    target: usize,
+    kind: Kind,
+    upstream: &[BTreeSet<usize>],
+) -> Relation {
+    let name = &draft.steps[target].name;
+    let of = draft.steps[target].handles;
+    if of == handles {
+        return Relation::Edge;
+    }
+    let refused = |message: String, hint: Option<&str>| Relation::Refused(message, hint.map(str::to_owned));
+    if let Some(Handles::Step(failed)) = of {
+        let message = format!("`{name}` runs only when `{}` has failed", draft.steps[failed].name);
+        return refused(message, Some("give that `on_failure` an `output`, and read the step's own"));
+    }
+    if of == Some(Handles::Run) {
+        return refused(format!("`{name}` runs only when the run has failed"), None);
+    }
+    if kind == Kind::Needs {
+        let message = format!("`{name}` is over before any step of this `on_failure` runs");
+        return refused(message, Some("`needs` names other steps of the same `on_failure`"));
+    }
+    match handles {
+        Some(Handles::Step(failed)) if !is_before(target, failed, upstream) => refused(
+            format!("`{name}` may still be running when `{}` has failed", draft.steps[failed].name),
+            Some("only steps that the failed one depends on can be read here"),
+        ),
+        _ => Relation::Over,
+    }
+}
+
+/// Whether a step is that one, or one that it depends on, however far up.
+fn is_before(step: usize, of: usize, upstream: &[BTreeSet<usize>]) -> bool {
+    let (mut seen, mut left) = (BTreeSet::from([of]), vec![of]);
+    while let Some(next) = left.pop() {
+        if next == step {
+            return true;
+        }
+        left.extend(upstream.get(next).into_iter().flatten().filter(|before| seen.insert(**before)));
+    }
+    false
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -107,7 +195,10 @@ fn order(draft: &Draft<'_>, upstream: &[BTreeSet<usize>]) -> Vec<usize> {
             }
         }
     }
-    order.sort_by_key(|step| (level[*step], &draft.steps[*step].name));
+    order.sort_by_key(|&step| {
+        let StepDraft { name, handles, .. } = &draft.steps[step];
+        (handles.is_some(), level[step], name)
+    });
     order
 }
 

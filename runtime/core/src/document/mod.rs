@@ -5,6 +5,7 @@
 //! (`graph`); plugins and their schemas (`plugins`, `inputs`). What was accepted is stored as a [`PinnedWorkflow`] and compiled
 //! from that alone, by the same draft and graph, so a replayed journal gives the same plan.
 
+mod concurrency;
 mod diagnostic;
 mod draft;
 mod expressions;
@@ -27,7 +28,7 @@ pub use read::MAX_NAME_BYTES;
 pub use retry::MAX_ATTEMPTS;
 
 pub(crate) use diagnostic::{Report, escape_pointer};
-pub(crate) use draft::{Draft, read};
+pub(crate) use draft::{Draft, StepDraft, read};
 pub(crate) use graph::resolve;
 pub(crate) use plugins::read_retry;
 pub(crate) use tree::{Node, Source};
@@ -79,6 +80,7 @@ pub fn check(text: &str, plugins: &dyn Plugins) -> Result<Checked, Vec<Diagnosti
         report.mistake(&place, code::BAD_VALUE, "a workflow has at least one step");
     }
     check_secrets(&draft, &mut report);
+    check_errors(&draft, &mut report);
     if let Some((schema, place)) = &draft.input
         && let Err((pointer, message)) = schema::Schema::compile(schema)
     {
@@ -152,12 +154,24 @@ fn check_secrets(draft: &Draft<'_>, report: &mut Report<'_>) {
         }
         outside(&step.condition_reads.secrets, "`if`", report);
         outside(&step.failure_reads.secrets, "`on_failure`", report);
+        outside(&step.handled_reads.secrets, "`on_failure`", report);
     }
     outside(&draft.output_reads.secrets, "the workflow's `output`", report);
+    outside(&draft.key_reads.secrets, "`concurrency`", report);
     for (name, place) in &draft.secrets {
         if !used.contains(&&**name) {
             report.warning(place, code::UNUSED_SECRET, format!("no step uses the secret `{name}`"));
         }
+    }
+}
+
+/// `$error` stands inside an `on_failure` only.
+fn check_errors(draft: &Draft<'_>, report: &mut Report<'_>) {
+    let main = draft.steps.iter().filter(|step| step.handles.is_none());
+    let places = main.flat_map(|step| step.with_reads.errors.iter().chain(&step.condition_reads.errors));
+    for place in places.chain(&draft.output_reads.errors).chain(&draft.key_reads.errors) {
+        let hint = "another step's error is `$steps.NAME.error`".to_owned();
+        report.hinted(place, code::UNKNOWN_NAME, "`$error` is there only inside an `on_failure`", hint);
     }
 }
 

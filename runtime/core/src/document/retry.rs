@@ -9,7 +9,7 @@ use super::{
     tree::Kind,
 };
 use crate::{
-    failure::ErrorClass,
+    failure::{BREAKER_OPEN, ErrorClass, STEP_TIMEOUT},
     retry::{self, Case, Jitter, Numbers, RetryRule, Treatment},
 };
 
@@ -24,6 +24,8 @@ const MAX_WITHIN: Duration = Duration::from_secs(30 * 24 * 3600);
 /// No rule treats more kinds of failures in their own way.
 const MAX_CASES: usize = 32;
 
+/// Codes of failures that end a step whatever its rule says.
+const NEVER_RETRIED: [&str; 4] = [STEP_TIMEOUT, BREAKER_OPEN, "host_lost", "host_fault"];
 const NUMBERS: [&str; 7] = ["attempts", "immediate", "base", "factor", "max_delay", "within", "jitter"];
 const ALL: [&str; 8] =
     ["attempts", "immediate", "base", "factor", "max_delay", "within", "jitter", "by_error"];
@@ -37,8 +39,8 @@ pub(crate) struct RetryPart {
 
 impl RetryPart {
     /// Puts what this says over `rule`. What both say about the same failures is put together number by number.
-    pub(crate) fn over(&self, rule: RetryRule) -> RetryRule {
-        let mut by_error = rule.by_error;
+    pub(crate) fn over(&self, mut rule: RetryRule) -> RetryRule {
+        let mut by_error = std::mem::take(&mut rule.by_error);
         for (case, treatment) in &self.by_error {
             let merged = match (treatment, by_error.get(case)) {
                 (Treatment::Again(ours), Some(Treatment::Again(next))) => Treatment::Again(ours.or(*next)),
@@ -46,17 +48,7 @@ impl RetryPart {
             };
             by_error.insert(case.clone(), merged);
         }
-        let Numbers { attempts, immediate, base, factor, max_delay, within, jitter } = self.numbers;
-        RetryRule {
-            attempts: attempts.unwrap_or(rule.attempts),
-            immediate: immediate.unwrap_or(rule.immediate),
-            base: base.unwrap_or(rule.base),
-            factor: factor.unwrap_or(rule.factor),
-            max_delay: max_delay.unwrap_or(rule.max_delay),
-            within: within.unwrap_or(rule.within),
-            jitter: jitter.unwrap_or(rule.jitter),
-            by_error,
-        }
+        self.numbers.over(&rule, by_error)
     }
 
     /// Reads a `retry`.
@@ -134,6 +126,11 @@ fn case(key: &str, place: &Place, report: &mut Report<'_>) -> Option<Case> {
     let status = key.parse::<u16>().ok().filter(|status| (100..600).contains(status));
     match status {
         Some(status) => Some(Case::Code(format!("http_{status}").into())),
+        None if NEVER_RETRIED.contains(&key) => {
+            // No mistake: what was published before this was known still has to compile.
+            report.warning(place, code::BAD_VALUE, format!("a failure `{key}` is never tried again"));
+            None
+        }
         None if is_name(key) => {
             if let Some(near) = hint::nearest(key, ErrorClass::ALL.map(ErrorClass::as_str)) {
                 let message =

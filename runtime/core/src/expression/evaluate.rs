@@ -89,7 +89,7 @@ pub fn truthy(value: &Value) -> bool {
     !matches!(value, Value::Null | Value::Bool(false))
 }
 
-/// The scope as the engine's input: `{"input", "steps", "trigger", "secrets"}`.
+/// The scope as the engine's input: `{"input", "steps", "trigger", "secrets", "error"}`.
 pub fn scope_json(scope: &Scope, secrets: &BTreeMap<Arc<str>, String>) -> Result<Json, Failure> {
     let text = path::whole_scope(View { scope, secrets });
     let bytes: usize = scope.steps.iter().map(|step| step.output.len()).sum::<usize>() + scope.input.0.len();

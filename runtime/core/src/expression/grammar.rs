@@ -33,18 +33,18 @@ pub(super) fn parse(source: &str) -> Result<Expression, Vec<ExpressionError>> {
             None => syntax(source, &source[source.len()..], &format!("expected {}", expected.as_str())),
         }))
     })?;
-    let References { steps, secrets, errors } = references::find(source, &term);
+    let References { steps, secrets, error_at, errors } = references::find(source, &term);
     if !errors.is_empty() {
         return Err(errors);
     }
     let kind = native(&term).unwrap_or_else(|| ExpressionKind::Jq(program(source).into()));
-    Ok(Expression { source: source.into(), kind, steps, secrets })
+    Ok(Expression { source: source.into(), kind, steps, secrets, error_at })
 }
 
 /// The jq program that the engine runs: it takes the whole scope and binds the variables of the language itself, so
 /// that the engine need not know them. The line break ends a comment that the source may end with.
 fn program(source: &str) -> String {
-    format!(". as {{$input, $steps, $trigger, $secrets}} | ({source}\n)")
+    format!(". as {{$input, $steps, $trigger, $secrets, $error}} | ({source}\n)")
 }
 
 /// jaq tells follow-up errors too; the first in the text is the one to look at.
@@ -76,6 +76,7 @@ fn native(term: &Term<&str>) -> Option<ExpressionKind> {
         Term::Var("$input") => Some(Root::Input),
         Term::Var("$steps") => Some(Root::Steps),
         Term::Var("$trigger") => Some(Root::Trigger),
+        Term::Var("$error") => Some(Root::Error),
         Term::Var("$secrets") => Some(Root::Secrets),
         _ => None,
     };

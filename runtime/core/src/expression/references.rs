@@ -32,13 +32,15 @@ pub struct Reference {
 pub(super) struct References {
     pub(super) steps: Vec<Reference>,
     pub(super) secrets: Vec<Reference>,
+    /// Where `$error` first stands.
+    pub(super) error_at: Option<usize>,
     pub(super) errors: Vec<ExpressionError>,
 }
 
 /// The variables of the language, without their `$`.
-const VARIABLES: [&str; 4] = ["input", "steps", "trigger", "secrets"];
+const VARIABLES: [&str; 5] = ["input", "steps", "trigger", "secrets", "error"];
 /// Those of the language's later parts.
-const LATER_VARIABLES: [&str; 3] = ["item", "index", "error"];
+const LATER_VARIABLES: [&str; 2] = ["item", "index"];
 /// The fields of a step in `$steps`.
 const STEP_FIELDS: [&str; 3] = ["output", "status", "error"];
 
@@ -411,6 +413,10 @@ impl<'s> Walk<'s> {
         let bare = name.trim_start_matches('$');
         match bare {
             "input" | "trigger" => Flow::DATA,
+            "error" => {
+                self.found.error_at.get_or_insert(self.at);
+                Flow::DATA
+            }
             "steps" => Flow::STEPS,
             "secrets" => Flow::SECRETS,
             _ if LATER_VARIABLES.contains(&bare) => {
@@ -428,9 +434,10 @@ impl<'s> Walk<'s> {
                     _ => None,
                 });
                 let known: Vec<&str> = VARIABLES.into_iter().chain(locals).collect();
-                let hint = hint::nearest(bare, known)
-                    .map(|near| format!("did you mean `${near}`?"))
-                    .or_else(|| Some("there are `$input`, `$steps`, `$trigger` and `$secrets`".to_owned()));
+                let hint =
+                    hint::nearest(bare, known).map(|near| format!("did you mean `${near}`?")).or_else(|| {
+                        Some("there are `$input`, `$steps`, `$trigger`, `$secrets` and `$error`".to_owned())
+                    });
                 self.mistake(ExpressionErrorKind::Unknown, format!("there is no variable `{name}`"), hint);
                 Flow::DATA
             }
@@ -467,12 +474,15 @@ impl<'s> Walk<'s> {
                 "steps" => result = result.or(Flow::STEPS),
                 "secrets" => result = result.or(Flow::SECRETS),
                 "input" | "trigger" => {}
+                "error" => {
+                    self.found.error_at.get_or_insert(offset);
+                }
                 _ if LATER_VARIABLES.contains(&name) => self.later(&format!(".{name}")),
                 _ => {
                     let hint = match hint::nearest(name, VARIABLES) {
                         Some(near) => format!("did you mean `.{near}`?"),
                         None => {
-                            "`.` is `{input, steps, trigger, secrets}`; a step's data is `$steps.NAME.output`"
+                            "`.` is `{input, steps, trigger, secrets, error}`; a step's data is `$steps.NAME.output`"
                                 .into()
                         }
                     };

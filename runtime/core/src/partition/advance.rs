@@ -7,14 +7,17 @@ use super::{
     decide::Deciding,
     input::Json0,
     run::{Phase, Run},
+    slots::Admission,
 };
 use crate::{
-    event::{AttemptStarted, Fact, FinalStatus, RunError, SkipReason, StepSkipped},
+    event::{
+        AttemptStarted, Fact, FinalStatus, HandlingEnded, RunError, SkipReason, StepContinued, StepSkipped,
+    },
     expression::evaluate::{self, View},
     failure::{ErrorClass, Failure},
     ids::{AttemptId, RunId},
     json::Json,
-    plan::{Condition, OnFailure, StepIndex},
+    plan::{Condition, Handles, OnFailure, StepIndex},
     time::{Timestamp, format_duration},
 };
 
@@ -23,6 +26,10 @@ enum Ready {
     NotYet,
     Start,
     Skip(SkipReason),
+    /// The steps of its `on_failure` are over.
+    Handled,
+    /// It may not wait for its place any longer.
+    QueuedTooLong,
 }
 
 impl Deciding<'_> {
@@ -33,14 +40,27 @@ impl Deciding<'_> {
             return;
         }
         if run.deadline.is_some_and(|deadline| deadline <= self.at) {
-            let error = timed_out(run);
-            return self.end(id, FinalStatus::Failed, None, Some(error));
+            let error = run.failing().cloned().unwrap_or_else(|| timed_out(run));
+            return self.fail(id, error);
         }
         if run.paused {
             return;
         }
-        for index in 0..run.steps.len() {
-            let Some(run) = self.partition.run(id) else { return };
+        match run.admission() {
+            Admission::Open => {}
+            Admission::Awaited => return,
+            Admission::Needed => return self.ask_for_run(id),
+        }
+        while self.pass(id) {}
+        self.conclude(id);
+    }
+
+    /// One look at each step. True: another is needed, since a step was put right, or failed, behind one that depends on it.
+    fn pass(&mut self, id: RunId) -> bool {
+        let steps = self.partition.run(id).map_or(0, |run| run.steps.len());
+        for index in 0..steps {
+            // A step that has waited for too long may have paused it.
+            let Some(run) = self.partition.run(id).filter(|run| !run.paused) else { return false };
             match run.readiness(index, self.at) {
                 Ready::NotYet => {}
                 Ready::Start => self.start(id, index),
@@ -48,13 +68,39 @@ impl Deciding<'_> {
                     let path = run.plan().steps[index].path.clone();
                     self.tell(id, Fact::StepSkipped(StepSkipped { path, reason }));
                 }
+                Ready::Handled => self.handled(id, index),
+                Ready::QueuedTooLong => self.queued_too_long(id, index),
             }
         }
-        self.conclude(id);
+        // The steps of an `on_failure` stand behind all others.
+        self.partition.run(id).is_some_and(|run| {
+            run.steps.iter().enumerate().any(|(index, step)| {
+                matches!(step.phase, Phase::Handling { .. }) && run.awaited_are_over(index)
+            })
+        })
+    }
+
+    /// The steps of a step's `on_failure` are over.
+    fn handled(&mut self, id: RunId, index: StepIndex) {
+        let Some(run) = self.partition.run(id) else { return };
+        let path = run.plan().steps[index].path.clone();
+        let went_well = run.awaited(index).iter().all(|&step| !run.steps[step].phase.carries_failure());
+        let fact = match run.fallback(index).filter(|_| went_well) {
+            Some(output) => Fact::StepContinued(StepContinued { path, output }),
+            None => Fact::HandlingEnded(HandlingEnded { path }),
+        };
+        self.tell(id, fact);
+    }
+
+    /// Starts a step's next attempt, or has it wait for its place.
+    fn start(&mut self, id: RunId, index: StepIndex) {
+        if !self.ask_for_step(id, index) {
+            self.start_now(id, index);
+        }
     }
 
     /// Starts a step's next attempt.
-    pub(super) fn start(&mut self, id: RunId, index: StepIndex) {
+    pub(super) fn start_now(&mut self, id: RunId, index: StepIndex) {
         let Some(run) = self.partition.run(id) else { return };
         let path = run.plan().steps[index].path.clone();
         let attempt = run.steps[index].attempts + 1;
@@ -71,12 +117,14 @@ impl Deciding<'_> {
     /// Ends the run, or has its output evaluated, if no step is left.
     fn conclude(&mut self, id: RunId) {
         let Some(run) = self.partition.run(id) else { return };
-        if run.open > 0 {
+        if run.open > 0 || run.paused {
             return;
         }
-        if let Some(index) = run.first_failure {
-            let error = run.error_of(index);
+        if let Some(error) = run.failing().cloned() {
             self.end(id, FinalStatus::Failed, None, Some(error));
+        } else if let Some(index) = run.first_failure {
+            let error = run.error_of(index);
+            self.fail(id, error);
         } else if let Some(output) = run.plain_output() {
             self.end(id, FinalStatus::Completed, Some(output), None);
         } else if run.output_due == Some(run.seq()) {
@@ -106,15 +154,17 @@ fn timed_out(run: &Run) -> RunError {
 impl Run {
     fn readiness(&self, index: StepIndex, now: Timestamp) -> Ready {
         match self.steps[index].phase {
-            Phase::Retrying { due } if due <= now => return Ready::Start,
+            Phase::Retrying { due } | Phase::Parked { due, .. } if due <= now => return Ready::Start,
+            Phase::Queued { until } if until.is_some_and(|until| until <= now) => {
+                return Ready::QueuedTooLong;
+            }
+            Phase::Waiting | Phase::Handling { .. } if !self.awaited_are_over(index) => return Ready::NotYet,
+            Phase::Handling { .. } => return Ready::Handled,
             Phase::Waiting => {}
             _ => return Ready::NotYet,
         }
         let plan = &self.plan().steps[index];
         let phase = |&before: &StepIndex| &self.steps[before].phase;
-        if !plan.upstream.iter().map(phase).all(Phase::is_over) {
-            return Ready::NotYet;
-        }
         match plan.condition {
             Condition::Always => Ready::Start,
             Condition::Failed if self.failed_before(index) => Ready::Start,
@@ -135,23 +185,25 @@ impl Run {
         }
     }
 
+    fn awaited_are_over(&self, index: StepIndex) -> bool {
+        self.awaited(index).iter().all(|&step| self.steps[step].phase.is_over())
+    }
+
     /// What the step's current attempt needs; none if it has none.
     fn attempt(&self, index: StepIndex, now: Timestamp) -> Option<StartAttempt> {
         let Phase::Running { since } = self.steps[index].phase else { return None };
         let plan = &self.plan().steps[index];
-        let left =
-            |deadline: Option<Timestamp>| deadline.map_or(plan.timeout, |deadline| deadline.since(now));
-        let (of_run, of_step) = (left(self.deadline), left(self.step_deadline(index)));
+        let left = |deadline: Option<Timestamp>| deadline.map(|deadline| deadline.since(now));
         Some(StartAttempt {
             id: AttemptId { run: self.id, path: plan.path.clone(), attempt: self.steps[index].attempts },
             plan: Arc::clone(self.plan()),
             version: self.accepted.version,
             step: index,
             started_at: since,
-            timeout: plan.timeout.min(of_run).min(of_step),
-            is_last: of_step <= plan.timeout && self.step_deadline(index).is_some(),
+            timeout: left(self.deadline).map_or(plan.timeout, |of_run| of_run.min(plan.timeout)),
+            left: left(self.step_deadline(index)),
             run_seed: self.accepted.seed,
-            scope: self.scope(&plan.reads),
+            scope: self.scope(&plan.reads, self.error_for(plan.handles)),
             metadata: self.accepted.metadata.clone(),
         })
     }
@@ -161,11 +213,23 @@ impl Run {
         Some(self.steps[index].first_started?.plus(self.plan().steps[index].total_timeout?))
     }
 
+    /// How long a step may wait for circuit breakers: as long as its rule would have it tried again, and no longer than its
+    /// attempts may take in all. None before the first has started.
+    pub(super) fn parked_until(&self, index: StepIndex) -> Option<Timestamp> {
+        let window = self.steps[index].first_started?.plus(self.plan().steps[index].retry.within);
+        Some(self.step_deadline(index).map_or(window, |deadline| deadline.min(window)))
+    }
+
     /// What the step counts as completed with, if its `on_failure` says so and what it names is there.
     pub(super) fn fallback(&self, index: StepIndex) -> Option<Json> {
         let plan = &self.plan().steps[index];
-        let OnFailure::ContinueWith(template) = &plan.on_failure else { return None };
-        let (scope, secrets) = (self.scope(&plan.reads), BTreeMap::new());
+        let (template, reads) = match &plan.on_failure {
+            OnFailure::ContinueWith(template) => (template, &plan.reads),
+            OnFailure::Steps { output: Some((template, reads)), .. } => (template, reads),
+            _ => return None,
+        };
+        let scope = self.scope(reads, self.error_for(Some(Handles::Step(index))));
+        let secrets = BTreeMap::new();
         let view = View { scope: &scope, secrets: &secrets };
         evaluate::render(template, view, &mut std::iter::empty()).ok()
     }
@@ -176,14 +240,31 @@ impl Run {
             run: self.id,
             seq,
             plan: Arc::clone(self.plan()),
-            scope: self.scope(&self.plan().output_reads),
+            scope: self.scope(&self.plan().output_reads, None),
             run_seed: self.accepted.seed,
             at: self.history.get(seq as usize - 1).map_or(self.accepted_at, |event| event.at()),
         })
     }
 
-    fn scope(&self, reads: &[StepIndex]) -> Scope {
+    /// `$error` for what is there for a failure.
+    fn error_for(&self, handles: Option<Handles>) -> Option<Json> {
+        let (error, details) = match handles? {
+            Handles::Run => (self.failing()?.clone(), None),
+            Handles::Step(index) => {
+                let failure = self.steps[index].phase.failure()?;
+                (self.error_of(index), failure.details.clone())
+            }
+        };
+        let mut fields = serde_json::to_value(error).ok()?;
+        if let (Some(fields), Some(details)) = (fields.as_object_mut(), details) {
+            fields.insert("details".to_owned(), serde_json::from_str(&details).unwrap_or_default());
+        }
+        Some(Json::from(fields.to_string()))
+    }
+
+    pub(super) fn scope(&self, reads: &[StepIndex], error: Option<Json>) -> Scope {
         Scope {
+            error,
             input: Json0(Arc::clone(&self.input)),
             trigger: self.accepted.trigger.clone(),
             steps: reads.iter().map(|&index| self.scope_step(index)).collect(),
@@ -194,7 +275,10 @@ impl Run {
         let step = &self.steps[index];
         ScopeStep {
             name: Arc::clone(&self.plan().steps[index].name),
-            status: step.status(),
+            status: match step.phase {
+                Phase::Handling { .. } => StepStatus::Failed,
+                _ => step.status(),
+            },
             output: match &step.phase {
                 Phase::Completed { output, .. } => Arc::clone(output),
                 _ => crate::json::null(),

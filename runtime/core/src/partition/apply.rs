@@ -1,11 +1,14 @@
 //! How each event changes state. Nothing else does, and nothing here decides or evaluates anything; what cannot have
 //! been decided in this state is an error, not a guess.
 
-use std::sync::Arc;
+use std::{num::NonZeroU32, sync::Arc};
+
+use thin_vec::ThinVec;
 
 use super::{
     Partition, PinnedInUse, ReplayError,
     run::{Phase, Pinned, PlannedOutput, Run, Step},
+    slots::{Admission, Slot},
     timers::{Timer, Timers, retry},
 };
 use crate::{
@@ -13,8 +16,9 @@ use crate::{
         AttemptResult, Event, Fact, KeyExpired, RunAccepted, RunEvent, RunForgotten, RunRetried, SkipReason,
         WorkflowPinned,
     },
+    fault,
     ids::{RunId, StepPath},
-    plan::{Plan, StepIndex},
+    plan::{Handles, Plan, StepIndex},
 };
 
 impl Partition {
@@ -29,6 +33,7 @@ impl Partition {
             },
             Event::RunForgotten(forgotten) => self.forget(forgotten),
             Event::KeyExpired(expired) => self.expire(expired),
+            Event::Limit(about) => self.limit(about)?,
         }
         self.last_time = self.last_time.max(event.at());
         Ok(())
@@ -46,16 +51,28 @@ impl Partition {
                 }
                 return;
             }
+            Fact::LimitLeft(it) => &mut it.path,
+            Fact::LimitAsked(it) => match &mut it.path {
+                Some(path) => path,
+                None => return,
+            },
+            Fact::RunAdmitted(_) => return,
             Fact::AttemptStarted(it) => &mut it.path,
             Fact::AttemptInterrupted(it) => &mut it.path,
             Fact::AttemptFinished(it) => &mut it.path,
             Fact::AttemptReported(it) => &mut it.path,
+            Fact::AttemptParked(it) => &mut it.path,
             Fact::RetryScheduled(it) => {
                 it.reason = crate::retry::Reason::share(&it.reason);
                 &mut it.path
             }
             Fact::StepSkipped(it) => &mut it.path,
             Fact::StepContinued(it) => &mut it.path,
+            Fact::HandlingEnded(it) => &mut it.path,
+            Fact::HandlingStarted(it) => match &mut it.path {
+                Some(path) => path,
+                None => return,
+            },
             Fact::RunPaused(_) | Fact::RunResumed(_) | Fact::RunFinished(_) | Fact::RunRetried(_) => return,
         };
         let Some(run) = self.runs.get(&about.run) else { return };
@@ -160,6 +177,9 @@ impl Partition {
 
     fn expire(&mut self, expired: &KeyExpired) {
         if expired.run == super::retain::CHECKPOINT_END {
+            if fault::is_made("timers dropped at a checkpoint") {
+                self.timers = Timers::default();
+            }
             self.position = 0;
             self.runs.values_mut().for_each(|run| run.position = 0);
         } else {
@@ -183,7 +203,8 @@ fn compile(pinned: &WorkflowPinned) -> Result<Plan, ReplayError> {
 
 impl Run {
     fn new(about: &RunEvent, accepted: Arc<RunAccepted>, pinned: Arc<Pinned>) -> Self {
-        let steps: Box<[Step]> = pinned.plan.steps.iter().map(|_| Step::new()).collect();
+        let steps: Box<[Step]> = pinned.plan.steps.iter().map(|plan| Step::new(plan)).collect();
+        let open = open_steps(&steps);
         Self {
             id: about.run,
             accepted_at: about.at,
@@ -196,10 +217,12 @@ impl Run {
             end: None,
             output_due: None,
             first_failure: None,
-            open: steps.len(),
+            failing: None,
+            open,
             in_flight: 0,
             bytes: (size_of::<Self>() + size_of_val(&*steps)) as u64,
             steps,
+            slots: ThinVec::new(),
             history: Vec::new(),
             position: 0,
         }
@@ -210,7 +233,9 @@ impl Run {
         self.history.push(Arc::clone(event));
         self.bytes += super::retain::weight(event);
         self.position = position;
-        let due = self.end.is_none() && self.open == 0 && self.first_failure.is_none();
+        let failed = self.first_failure.is_some() || self.failing.is_some();
+        let admitted = matches!(self.admission(), Admission::Open);
+        let due = self.end.is_none() && self.open == 0 && !failed && admitted;
         if !due {
             self.output_due = None;
         } else if self.output_due.is_none()
@@ -243,9 +268,9 @@ impl Run {
             Fact::AttemptStarted(started) => {
                 let index = find(&started.path)?;
                 let step = &mut self.steps[index];
-                match step.phase {
-                    Phase::Waiting => {}
-                    Phase::Retrying { due } => timers.clear(due, self.id, retry(index)),
+                match (&step.phase, step.phase.due()) {
+                    (Phase::Waiting | Phase::Queued { until: None }, _) => {}
+                    (_, Some(due)) => timers.clear(due, self.id, retry(index)),
                     _ => return Err(impossible("the step cannot start")),
                 }
                 if started.attempt != step.attempts + 1 {
@@ -254,6 +279,9 @@ impl Run {
                 step.phase = Phase::Running { since: about.at };
                 step.attempts = started.attempt;
                 step.first_started.get_or_insert(about.at);
+                if let Some(slot) = self.slots.iter_mut().find(|slot| slot.step == Some(index)) {
+                    slot.granted = true;
+                }
                 (step.reports, step.reported) = (0, None);
                 self.in_flight += 1;
                 self.started_at.get_or_insert(about.at);
@@ -272,9 +300,10 @@ impl Run {
                     }
                     AttemptResult::Error(_) => {
                         step.phase = Phase::Failed { by: Arc::clone(event) };
-                        self.first_failure.get_or_insert(index);
+                        self.failed(index);
                     }
                 }
+                self.drop_slot(index);
                 self.in_flight -= 1;
                 self.open -= 1;
             }
@@ -284,6 +313,18 @@ impl Run {
                 step.reports += 1;
                 if reported.progress.is_some() {
                     step.reported = Some(Arc::clone(event));
+                }
+            }
+            Fact::AttemptParked(parked) => {
+                let index = find(&parked.path)?;
+                let step = self.running(index, parked.attempt).ok_or_else(|| impossible(NOT_RUNNING))?;
+                step.phase = Phase::Parked { due: parked.due, by: Arc::clone(event) };
+                // It does not count towards the retry rule's.
+                step.attempts_before += 1;
+                self.drop_slot(index);
+                self.in_flight -= 1;
+                if !self.paused {
+                    timers.set(parked.due, self.id, retry(index));
                 }
             }
             Fact::RetryScheduled(scheduled) => {
@@ -317,17 +358,96 @@ impl Run {
                     Phase::Running { .. } => self.in_flight -= 1,
                     _ => return Err(impossible("the step cannot be skipped")),
                 }
+                self.drop_slot(index);
                 self.steps[index].phase = Phase::Skipped { by: Arc::clone(event), after_failure };
                 self.open -= 1;
             }
             Fact::StepContinued(continued) => {
                 let index = find(&continued.path)?;
-                let Phase::Failed { by } = &self.steps[index].phase else {
-                    return Err(impossible("only a step that has failed is continued"));
+                let by = match &self.steps[index].phase {
+                    Phase::Failed { by } => by,
+                    Phase::Handling { by } => {
+                        self.open -= 1;
+                        by
+                    }
+                    _ => return Err(impossible("only a step that has failed is continued")),
                 };
                 let (output, despite) = (Arc::clone(&continued.output), Some(Arc::clone(by)));
                 self.steps[index].phase = Phase::Completed { output, despite };
                 self.first_failure = self.first_failure.filter(|&first| first != index);
+            }
+            Fact::HandlingStarted(started) => match &started.path {
+                Some(path) => {
+                    let index = find(path)?;
+                    let Phase::Failed { by } = &self.steps[index].phase else {
+                        return Err(impossible("only a step that has failed is handled"));
+                    };
+                    self.steps[index].phase = Phase::Handling { by: Arc::clone(by) };
+                    self.first_failure = self.first_failure.filter(|&first| first != index);
+                    self.open += 1;
+                    self.call(Handles::Step(index));
+                }
+                None if self.failing.is_some() => return Err(impossible("the run has failed before")),
+                None => {
+                    self.cancel_steps(timers);
+                    if let Some(deadline) = std::mem::replace(&mut self.deadline, started.deadline) {
+                        timers.clear(deadline, self.id, Timer::Deadline);
+                    }
+                    if let Some(deadline) = self.deadline {
+                        timers.set(deadline, self.id, Timer::Deadline);
+                    }
+                    self.failing = NonZeroU32::new(about.seq);
+                    // A pause was for what is cancelled now.
+                    self.paused = false;
+                    self.call(Handles::Run);
+                }
+            },
+            Fact::HandlingEnded(ended) => {
+                let index = find(&ended.path)?;
+                let Phase::Handling { by } = &self.steps[index].phase else {
+                    return Err(impossible("the step's failure is not being handled"));
+                };
+                self.steps[index].phase = Phase::Failed { by: Arc::clone(by) };
+                self.open -= 1;
+                self.failed(index);
+            }
+            Fact::LimitAsked(asked) => {
+                let step = asked.path.as_ref().map(&find).transpose()?;
+                if self.slot(step).is_some() {
+                    return Err(impossible("it was asked for before"));
+                }
+                if let Some(index) = step {
+                    let state = &mut self.steps[index];
+                    match (&state.phase, state.phase.due()) {
+                        (Phase::Waiting, _) => {}
+                        (Phase::Retrying { .. } | Phase::Parked { .. }, Some(due)) => {
+                            timers.clear(due, self.id, retry(index));
+                        }
+                        _ => return Err(impossible("the step is not about to start")),
+                    }
+                    state.phase = Phase::Queued { until: asked.until };
+                    if let Some(until) = asked.until {
+                        timers.set(until, self.id, retry(index));
+                    }
+                }
+                let (limit, at) = (asked.limit.clone(), about.at);
+                self.slots.push(Slot { limit, step, asked: about.seq, at, granted: false });
+            }
+            Fact::RunAdmitted(_) => match self.slots.iter_mut().find(|slot| slot.step.is_none()) {
+                Some(slot) => slot.granted = true,
+                None => return Err(impossible("it did not ask for a place")),
+            },
+            Fact::LimitLeft(left) => {
+                let index = find(&left.path)?;
+                let step = &mut self.steps[index];
+                if !matches!(step.phase, Phase::Queued { .. }) {
+                    return Err(impossible("the step does not wait for a place"));
+                }
+                if let Some(until) = step.phase.due() {
+                    timers.clear(until, self.id, retry(index));
+                }
+                step.phase = Phase::Waiting;
+                self.drop_slot(index);
             }
             Fact::RunPaused(_) => {
                 self.paused = true;
@@ -353,44 +473,85 @@ impl Run {
         Ok(())
     }
 
-    fn end(&mut self, event: &Arc<Event>, timers: &mut Timers) {
-        for (due, timer) in self.retries() {
-            timers.clear(due, self.id, timer);
+    /// A step has failed for good. The run's error is that of the first, and never that of a step which was there to deal
+    /// with another's.
+    fn failed(&mut self, index: StepIndex) {
+        if self.pinned.plan.steps[index].handles.is_none() {
+            self.first_failure.get_or_insert(index);
         }
+    }
+
+    /// The steps that are there for this wait for their turn.
+    fn call(&mut self, handles: Handles) {
+        let plans = self.pinned.plan.steps.iter();
+        for (step, _) in self.steps.iter_mut().zip(plans).filter(|(_, plan)| plan.handles == Some(handles)) {
+            step.phase = Phase::Waiting;
+            self.open += 1;
+        }
+    }
+
+    fn end(&mut self, event: &Arc<Event>, timers: &mut Timers) {
+        self.cancel_steps(timers);
         if let Some(deadline) = self.deadline {
             timers.clear(deadline, self.id, Timer::Deadline);
+        }
+        self.paused = false;
+        self.slots = ThinVec::new();
+        self.end = Some(Arc::clone(event));
+    }
+
+    fn drop_slot(&mut self, step: StepIndex) {
+        self.slots.retain(|slot| slot.step != Some(step));
+    }
+
+    fn cancel_steps(&mut self, timers: &mut Timers) {
+        for (due, timer) in self.retries() {
+            timers.clear(due, self.id, timer);
         }
         for step in self.steps.iter_mut().filter(|step| !step.phase.is_over()) {
             step.phase = Phase::Cancelled;
         }
-        (self.open, self.in_flight, self.paused) = (0, 0, false);
-        self.end = Some(Arc::clone(event));
+        self.slots.retain(|slot| slot.step.is_none());
+        (self.open, self.in_flight) = (0, 0);
     }
 
     fn start_afresh(&mut self, from: &[StepIndex], retried: &RunRetried, timers: &mut Timers) {
         if let Some(input) = &retried.input {
             self.input = Arc::clone(input);
         }
-        for index in self.with_dependents(from) {
-            let step = &mut self.steps[index];
-            *step = Step { attempts: step.attempts, attempts_before: step.attempts, ..Step::new() };
+        for index in self.begun_again(from) {
+            let (step, plan) = (&mut self.steps[index], &self.pinned.plan.steps[index]);
+            *step = Step { attempts: step.attempts, attempts_before: step.attempts, ..Step::new(plan) };
+            self.slots.retain(|slot| slot.step != Some(index));
         }
-        self.open = self.steps.iter().filter(|step| !step.phase.is_over()).count();
-        self.first_failure = self.steps.iter().position(|step| matches!(step.phase, Phase::Failed { .. }));
-        (self.end, self.output_due) = (None, None);
-        self.deadline = retried.deadline;
-        if let Some(deadline) = self.deadline {
+        self.open = open_steps(&self.steps);
+        let plans = &self.pinned.plan.steps;
+        self.first_failure =
+            self.steps.iter().zip(plans).position(|(step, plan)| {
+                matches!(step.phase, Phase::Failed { .. }) && plan.handles.is_none()
+            });
+        (self.end, self.output_due, self.failing) = (None, None, None);
+        if let Some(deadline) = std::mem::replace(&mut self.deadline, retried.deadline) {
+            timers.clear(deadline, self.id, Timer::Deadline);
+        }
+        if let Some(deadline) = self.deadline
+            && !fault::is_made("no deadline timer after a retry")
+        {
             timers.set(deadline, self.id, Timer::Deadline);
         }
     }
 
-    /// These steps and all that depend on them, ascending.
-    pub(super) fn with_dependents(&self, from: &[StepIndex]) -> Vec<StepIndex> {
+    /// These steps, all that depend on them, and all that are there for a failure of one of these or of the run, ascending.
+    pub(super) fn begun_again(&self, from: &[StepIndex]) -> Vec<StepIndex> {
         let mut chosen = vec![false; self.steps.len()];
         from.iter().for_each(|&index| chosen[index] = true);
         // In dependency order one pass is enough.
         for (index, step) in self.pinned.plan.steps.iter().enumerate() {
-            chosen[index] |= step.upstream.iter().any(|&before| chosen[before]);
+            chosen[index] |= match step.handles {
+                None => step.upstream.iter().any(|&before| chosen[before]),
+                Some(Handles::Step(failed)) => chosen[failed],
+                Some(Handles::Run) => true,
+            };
         }
         (0..chosen.len()).filter(|&index| chosen[index]).collect()
     }
@@ -407,13 +568,15 @@ impl Run {
         (matches!(step.phase, Phase::Running { .. }) && step.attempts == attempt).then_some(step)
     }
 
-    /// Times of its retries.
+    /// Times of attempts that start by themselves.
     pub(super) fn retries(&self) -> impl Iterator<Item = (crate::time::Timestamp, Timer)> {
-        self.steps.iter().enumerate().filter_map(|(index, step)| match step.phase {
-            Phase::Retrying { due } => Some((due, retry(index))),
-            _ => None,
-        })
+        self.steps.iter().enumerate().filter_map(|(index, step)| Some((step.phase.due()?, retry(index))))
     }
+}
+
+/// How many of them are not over. A workflow has few.
+fn open_steps(steps: &[Step]) -> u32 {
+    steps.iter().filter(|step| !step.phase.is_over()).count() as u32
 }
 
 const NOT_RUNNING: &str = "the attempt is not being executed";

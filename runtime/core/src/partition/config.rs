@@ -1,14 +1,22 @@
 //! The partition's bounds, all in one place.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use crate::limit::LimitRule;
 
 /// How much a partition holds, and for how long. The defaults fit one of a few partitions on a small machine.
 #[derive(Clone, Debug)]
 pub struct PartitionConfig {
+    /// Which partition this is.
+    pub partition: u32,
+    /// How many there are; at least 1.
+    pub partitions: u32,
+    /// How many attempts of a plugin there may be in all partitions together, by its name.
+    pub plugin_limits: BTreeMap<Arc<str>, LimitRule>,
     /// Runs that are not terminal. Over it, submissions are refused until some end. 200,000 sleeping runs take some
     /// 400 MB.
     pub max_live_runs: usize,
-    /// Timers that fire, interrupted attempts that are taken up again, keys that expire and runs that are forgotten
+    /// Timers that fire, places that are given under limits, interrupted attempts that are taken up again, keys that expire and runs that are forgotten
     /// in one decision (each), so that none delays others for long. What is left over follows in the next tick.
     pub due_per_tick: usize,
     /// How often the host may be lost under a step's attempts before the step fails with class `host`. Bounds what a
@@ -43,6 +51,9 @@ pub struct PartitionConfig {
 impl Default for PartitionConfig {
     fn default() -> Self {
         Self {
+            partition: 0,
+            partitions: 1,
+            plugin_limits: BTreeMap::new(),
             max_live_runs: 200_000,
             due_per_tick: 256,
             host_losses_max: 5,

@@ -1,7 +1,7 @@
 //! What each input leads to. A decision is made step by step: each fact is applied as it is told, and what follows is
 //! decided on the state that it left.
 
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use super::{
     Again, AttemptDone, AttemptOutcome, AttemptReport, Decision, Effect, Input, OutputDone, Partition,
@@ -9,32 +9,45 @@ use super::{
 };
 use crate::{
     event::{
-        Asked, AttemptFinished, AttemptReported, AttemptResult, Event, Fact, FinalStatus, KeyExpired,
-        RetryScheduled, RunAccepted, RunError, RunEvent, RunFinished, RunForgotten, RunRetried, SkipReason,
-        StepContinued, StepSkipped, WorkflowPinned,
+        Asked, AttemptFinished, AttemptParked, AttemptReported, AttemptResult, Event, Fact, FinalStatus,
+        HandlingStarted, KeyExpired, RetryScheduled, RunAccepted, RunError, RunEvent, RunFinished,
+        RunForgotten, RunRetried, SkipReason, StepContinued, StepSkipped, WorkflowPinned,
     },
-    failure::{ErrorClass, Failure, STEP_TIMEOUT},
+    failure::{BREAKER_OPEN, ErrorClass, Failure, STEP_TIMEOUT},
+    fault,
     ids::{AttemptId, Digest, RunId, StepPath},
+    limit::LimitMessage,
     plan::{OnFailure, StepIndex},
     retry::{self, Pace, Verdict},
     time::Timestamp,
 };
+
+/// What a breaker asks for at least: whatever its clock says, a run must not turn on the spot.
+const RECHECK_AT_LEAST: Duration = Duration::from_millis(100);
 
 /// A decision in the making.
 pub(super) struct Deciding<'p> {
     pub(super) partition: &'p mut Partition,
     pub(super) at: Timestamp,
     pub(super) decision: Decision,
+    /// What this partition has to say to itself.
+    pub(super) to_ourselves: VecDeque<LimitMessage>,
+    /// So many places may still be given in this decision.
+    pub(super) places_to_give: usize,
 }
 
 impl<'p> Deciding<'p> {
     /// Time does not run backwards: a clock that was set back counts as the last journalled time.
     pub(super) fn new(partition: &'p mut Partition, now: Timestamp) -> Self {
         let at = now.max(partition.last_time);
-        Self { partition, at, decision: Decision::default() }
+        let places_to_give = partition.config.due_per_tick;
+        Self { partition, at, decision: Decision::default(), to_ourselves: VecDeque::new(), places_to_give }
     }
 
-    pub(super) fn finish(self) -> Decision {
+    pub(super) fn finish(mut self) -> Decision {
+        while let Some(message) = self.to_ourselves.pop_front() {
+            self.limit_message(message);
+        }
         self.decision
     }
 
@@ -48,6 +61,7 @@ impl<'p> Deciding<'p> {
             Input::Pause(run, reason) => self.decision.reply = self.pause(run, reason),
             Input::Resume(run, reason) => self.decision.reply = self.resume(run, reason),
             Input::Retry(run, again) => self.decision.reply = self.retry(run, again),
+            Input::Limit(message) => self.limit_message(message),
             Input::Tick => self.tick(),
             Input::ShutDown => self.shut_down(),
             Input::Stored(position) => self.partition.stored = self.partition.stored.max(position),
@@ -63,14 +77,21 @@ impl<'p> Deciding<'p> {
 
     /// Emits a fact about a run in memory.
     pub(super) fn tell(&mut self, run: RunId, fact: Fact) {
-        let seq = self.partition.run(run).map_or(0, Run::seq) + 1;
+        let known = self.partition.run(run);
+        let slots = known.filter(|run| !run.slots.is_empty()).map(|run| run.slots.clone());
+        let seq = known.map_or(0, Run::seq) + 1;
         self.emit(Event::Run(RunEvent { run, seq, at: self.at, fact }));
+        if let Some(slots) = slots {
+            self.let_slots_go(run, slots);
+        }
     }
 
     fn submit(&mut self, submit: Submit) -> Reply {
         let run = submit.run;
         let input_digest = Digest::of(submit.input.as_bytes());
-        self.let_go_of_expired(run, &submit);
+        if let Err(refusal) = self.let_go_of_expired(run, &submit) {
+            return Reply::Refused(refusal);
+        }
         if let Some(known) = self.partition.run(run) {
             let accepted = &known.accepted;
             let same = accepted.workflow == submit.plan.name && accepted.input_digest == input_digest;
@@ -125,14 +146,15 @@ impl<'p> Deciding<'p> {
     }
 
     /// A key stands for its run for a time. A failed run may stay longer, but not against a new one with the same key.
-    fn let_go_of_expired(&mut self, id: RunId, submit: &Submit) {
-        let Some(run) = self.partition.run(id) else { return };
+    fn let_go_of_expired(&mut self, id: RunId, submit: &Submit) -> Result<(), Refusal> {
+        let Some(run) = self.partition.run(id) else { return Ok(()) };
         let retention = self.partition.config.idempotency_retention;
         let expired = run.finished_at().is_some_and(|at| at.plus(retention) <= self.at);
-        let is_stored = run.position <= self.partition.stored;
-        if expired && submit.idempotency_key.is_some() && is_stored && self.has_room().is_ok() {
+        if expired && submit.idempotency_key.is_some() {
+            self.has_room()?;
             self.emit(Event::RunForgotten(RunForgotten { run: id, at: self.at, key: None }));
         }
+        Ok(())
     }
 
     fn has_room(&self) -> Result<(), Refusal> {
@@ -144,20 +166,44 @@ impl<'p> Deciding<'p> {
     fn current(&self, id: &AttemptId) -> Option<(StepIndex, Timestamp)> {
         let run = self.partition.run(id.run)?;
         let index = run.pinned.index(&id.path)?;
+        let superseded = fault::is_made("an outcome of a superseded attempt applied");
         match run.steps[index] {
-            super::run::Step { phase: Phase::Running { since }, attempts, .. } if attempts == id.attempt => {
+            super::run::Step { phase: Phase::Running { since }, attempts, .. }
+                if attempts == id.attempt || superseded =>
+            {
                 Some((index, since))
             }
+            _ if fault::is_made("a doubled outcome applied") => Some((index, self.at)),
             _ => None,
         }
     }
 
     fn attempt_done(&mut self, done: AttemptDone) {
         let Some((index, started_at)) = self.current(&done.id) else { return };
-        let AttemptId { run, path, attempt } = done.id;
+        let AttemptId { run, path, mut attempt } = done.id;
+        if fault::is_made("an outcome of a superseded attempt applied") {
+            attempt = self.partition.run(run).map_or(attempt, |run| run.steps[index].attempts);
+        }
         match done.outcome {
             AttemptOutcome::ConditionFalse => {
                 self.tell(run, Fact::StepSkipped(StepSkipped { path, reason: SkipReason::ConditionFalse }));
+            }
+            AttemptOutcome::Parked { breaker, recheck } => {
+                if let Some(failure) = self.parked_too_long(run, index, &breaker) {
+                    let outcome = AttemptOutcome::Result(AttemptResult::Error(failure));
+                    let id = AttemptId { run, path, attempt };
+                    return self.attempt_done(AttemptDone { id, outcome, ..done });
+                }
+                let due = self.at.plus(recheck.max(RECHECK_AT_LEAST));
+                let until = self.partition.run(run).and_then(|run| run.parked_until(index));
+                let due = until.map_or(due, |until| until.min(due));
+                if !done.logs.is_empty() {
+                    let (path, logs) = (path.clone(), done.logs);
+                    let reported = AttemptReported { path, attempt, progress: None, logs };
+                    self.tell(run, Fact::AttemptReported(Box::new(reported)));
+                }
+                let parked = AttemptParked { path, attempt, breaker, due };
+                self.tell(run, Fact::AttemptParked(Box::new(parked)));
             }
             AttemptOutcome::Result(result) => {
                 let failure = match &result {
@@ -185,8 +231,23 @@ impl<'p> Deciding<'p> {
         self.advance(run);
     }
 
+    /// What a step that waits for a breaker fails with, once it has waited for as long as it may.
+    fn parked_too_long(&self, id: RunId, index: StepIndex, breaker: &str) -> Option<Failure> {
+        let run = self.partition.run(id)?;
+        if run.parked_until(index)? > self.at {
+            return None;
+        }
+        let out_of_time = run.step_deadline(index).is_some_and(|deadline| deadline <= self.at);
+        let (class, code) = match out_of_time {
+            true => (ErrorClass::Timeout, STEP_TIMEOUT),
+            false => (ErrorClass::Network, BREAKER_OPEN),
+        };
+        let message = format!("the circuit breaker of the {breaker} is open, and the step's time is over");
+        Some(Failure::new(class, code, message))
+    }
+
     /// Follows a failed attempt with a retry, if the step's rule and its time say so.
-    fn schedule_retry(&mut self, id: RunId, index: StepIndex, failure: &Failure) -> bool {
+    pub(super) fn schedule_retry(&mut self, id: RunId, index: StepIndex, failure: &Failure) -> bool {
         let Some(run) = self.partition.run(id) else { return false };
         let (step, plan) = (&run.steps[index], &run.plan().steps[index]);
         let pace = Pace {
@@ -201,8 +262,8 @@ impl<'p> Deciding<'p> {
         };
         let due = self.at.plus(delay);
         // An attempt that has no time left would only say so.
-        if &*failure.code == STEP_TIMEOUT || run.step_deadline(index).is_some_and(|deadline| deadline <= due)
-        {
+        let is_final = [STEP_TIMEOUT, BREAKER_OPEN].contains(&&*failure.code);
+        if is_final || run.step_deadline(index).is_some_and(|deadline| deadline <= due) {
             return false;
         }
         let scheduled = RetryScheduled {
@@ -221,10 +282,10 @@ impl<'p> Deciding<'p> {
     /// What follows when a step has failed for good, by its `on_failure`.
     pub(super) fn used_up(&mut self, id: RunId, index: StepIndex, failure: &Failure) {
         let Some(run) = self.partition.run(id) else { return };
-        let (plan, path) = (&run.plan().steps[index], run.plan().steps[index].path.clone());
+        let plan = &run.plan().steps[index];
+        let path = plan.path.clone();
         match &plan.on_failure {
             OnFailure::Fail => {}
-            OnFailure::Pause if run.paused => {}
             OnFailure::Pause => {
                 let reason = format!("the step {path} failed ({}): {}", failure.code, failure.message);
                 self.tell(id, Fact::RunPaused(Asked { reason: Some(reason.into()) }));
@@ -234,7 +295,25 @@ impl<'p> Deciding<'p> {
                     self.tell(id, Fact::StepContinued(StepContinued { path, output }));
                 }
             }
+            OnFailure::Steps { .. } => {
+                let started = HandlingStarted { path: Some(path), error: None, deadline: None };
+                self.tell(id, Fact::HandlingStarted(Box::new(started)));
+            }
         }
+    }
+
+    /// The run has failed: the steps of its `on_failure` have their turn, if it has any, and then it ends.
+    pub(super) fn fail(&mut self, id: RunId, error: RunError) {
+        let Some(run) = self.partition.run(id) else { return };
+        let deadline = match &run.plan().on_failure {
+            Some(on_failure) if run.failing.is_none() => Some(self.at.plus(on_failure.timeout)),
+            _ => return self.end(id, FinalStatus::Failed, None, Some(error)),
+        };
+        let interrupted: Vec<_> = run.attempts_in_flight().map(Effect::CancelAttempt).collect();
+        let started = HandlingStarted { path: None, error: Some(error), deadline };
+        self.tell(id, Fact::HandlingStarted(Box::new(started)));
+        self.decision.effects.extend(interrupted);
+        self.advance(id);
     }
 
     fn attempt_report(&mut self, report: AttemptReport) {
@@ -252,7 +331,7 @@ impl<'p> Deciding<'p> {
 
     fn output_done(&mut self, done: OutputDone) {
         let due = self.partition.run(done.run).and_then(|run| run.output_due);
-        if due != Some(done.seq) {
+        if due != Some(done.seq) && !(due.is_some() && fault::is_made("a stale output taken")) {
             return;
         }
         match done.result {
@@ -260,7 +339,7 @@ impl<'p> Deciding<'p> {
             AttemptResult::Error(failure) => {
                 let Failure { class, code, message, .. } = failure;
                 let error = RunError { class, code, message, step: None, attempt: None };
-                self.end(done.run, FinalStatus::Failed, None, Some(error));
+                self.fail(done.run, error);
             }
         }
     }
@@ -338,9 +417,10 @@ impl<'p> Deciding<'p> {
         if run.accepted.refused.is_some() {
             return Reply::Refused(Refusal::NeverStarted(id));
         }
+        let is_main = |index: StepIndex| run.plan().steps[index].handles.is_none();
         let failed = |index: &StepIndex| {
             let phase = &run.steps[*index].phase;
-            phase.carries_failure() || matches!(phase, Phase::Cancelled)
+            is_main(*index) && (phase.carries_failure() || matches!(phase, Phase::Cancelled))
         };
         let mut from: Vec<StepIndex> = (0..run.steps.len()).filter(failed).collect();
         let may = match run.status() {
@@ -353,19 +433,19 @@ impl<'p> Deciding<'p> {
         }
         match again.from {
             StartFrom::Failed => {}
-            StartFrom::Start => from = (0..run.steps.len()).collect(),
+            StartFrom::Start => from = (0..run.steps.len()).filter(|&index| is_main(index)).collect(),
             StartFrom::Step(step) => {
                 let path =
                     if step.starts_with('/') { StepPath(Arc::clone(&step)) } else { StepPath::top(&step) };
                 match run.pinned.index(&path) {
                     Some(index) if from.contains(&index) => {}
-                    Some(index) => from.push(index),
-                    None => return Reply::Refused(Refusal::UnknownStep(step)),
+                    Some(index) if is_main(index) => from.push(index),
+                    _ => return Reply::Refused(Refusal::UnknownStep(step)),
                 }
             }
         }
         let running = |index: &StepIndex| matches!(run.steps[*index].phase, Phase::Running { .. });
-        if let Some(index) = run.with_dependents(&from).into_iter().find(running) {
+        if let Some(index) = run.begun_again(&from).into_iter().find(running) {
             return Reply::Refused(Refusal::StepRunning(run.plan().steps[index].path.clone()));
         }
         if let Some(input) = &again.input {
@@ -376,9 +456,10 @@ impl<'p> Deciding<'p> {
             }
         }
         let steps = from.into_iter().map(|index| run.plan().steps[index].path.clone()).collect();
-        let (paused, deadline) = match run.end {
-            None => (true, run.deadline),
-            Some(_) => (false, run.plan().timeout.map(|timeout| self.at.plus(timeout))),
+        let paused = run.end.is_none();
+        let deadline = match paused && run.failing.is_none() {
+            true => run.deadline,
+            false => run.plan().timeout.map(|timeout| self.at.plus(timeout)),
         };
         if !paused && let Err(refusal) = self.has_room() {
             return Reply::Refused(refusal);
@@ -392,11 +473,13 @@ impl<'p> Deciding<'p> {
     }
 
     fn tick(&mut self) {
+        // First, so that no run goes with the decision that ends it: whoever is told of the end is told what it was.
+        self.let_go();
         self.recover();
+        self.look_at_limits();
         for _ in 0..self.partition.config.due_per_tick {
             let Some(run) = self.partition.timers.due(self.at) else { break };
             self.advance(run);
         }
-        self.let_go();
     }
 }

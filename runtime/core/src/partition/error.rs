@@ -1,6 +1,9 @@
 //! Why a journal cannot be replayed, and what to do about it.
 
-use crate::ids::{Digest, RunId, StepPath};
+use crate::{
+    ids::{Digest, RunId, StepPath},
+    limit::LimitId,
+};
 
 /// Why an event does not follow from those before it: the journal is incomplete, or an incompatible release wrote it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -56,6 +59,14 @@ pub enum ReplayError {
         run: RunId,
         /// Which of its events.
         seq: u32,
+        /// What does not fit.
+        reason: &'static str,
+    },
+    /// A fact that cannot follow from a limit's state.
+    #[error("an event about the limit of {limit} cannot follow from those before it ({reason}): {ADVICE}")]
+    Limit {
+        /// Which limit.
+        limit: LimitId,
         /// What does not fit.
         reason: &'static str,
     },

@@ -6,6 +6,7 @@ use crate::{
     event::{AttemptResult, Event, LogLine, Progress, RunError, Usage},
     ids::{AttemptId, Digest, RunId},
     json::Json,
+    limit::LimitMessage,
     plan::{Plan, StepIndex},
     time::Timestamp,
 };
@@ -29,6 +30,8 @@ pub enum Input {
     Resume(RunId, Option<Arc<str>>),
     /// Go on with a failed or cancelled run, or with one that is paused and has failed steps.
     Retry(RunId, Again),
+    /// A partition, maybe this one, said something about a limit.
+    Limit(LimitMessage),
     /// Time passed: everything due at `now` happens (at most [`super::PartitionConfig::due_per_tick`]).
     Tick,
     /// The host stops in an orderly way; these attempts did not end in time.
@@ -107,6 +110,13 @@ pub enum AttemptOutcome {
     ConditionFalse,
     /// It ran, or failed before it could.
     Result(AttemptResult),
+    /// A circuit breaker is open: it did not run, or came to nothing.
+    Parked {
+        /// Which, in the host's words.
+        breaker: Arc<str>,
+        /// When to look again.
+        recheck: Duration,
+    },
 }
 
 /// What a running attempt tells.
@@ -138,7 +148,7 @@ pub struct OutputDone {
 pub struct Decision {
     /// To be journalled, in this order.
     pub events: Vec<Arc<Event>>,
-    /// To other partitions; commits with the events. (Nothing sends any yet: sub-workflows and limits will.)
+    /// To other partitions, in order; they commit with the events.
     pub messages: Vec<Message>,
     /// To be done outside.
     pub effects: Vec<Effect>,
@@ -151,8 +161,8 @@ pub struct Decision {
 pub struct Message {
     /// Which.
     pub to: u32,
-    /// Encoded.
-    pub body: Vec<u8>,
+    /// What.
+    pub message: LimitMessage,
 }
 
 /// Work outside the core.
@@ -179,10 +189,10 @@ pub struct StartAttempt {
     pub step: StepIndex,
     /// When it was decided: where the attempt's clock starts.
     pub started_at: Timestamp,
-    /// How long it may take: the step's timeout, cut to what the step and the run have left.
+    /// How long it may run: the step's timeout, cut to what the run has left.
     pub timeout: Duration,
-    /// When its time is over, so is the step's ([`crate::plan::StepPlan::total_timeout`]).
-    pub is_last: bool,
+    /// What the step has left for it in all, waits included ([`crate::plan::StepPlan::total_timeout`]).
+    pub left: Option<Duration>,
     /// Secret; randomness of the attempt is HMAC(seed, path, attempt).
     pub run_seed: [u8; 32],
     /// What its expressions may see.
@@ -198,6 +208,8 @@ pub struct Scope {
     pub input: Json0,
     /// `$trigger`.
     pub trigger: Option<Json>,
+    /// `$error`, inside an `on_failure`.
+    pub error: Option<Json>,
     /// `$steps`, those that the expressions read.
     pub steps: Vec<ScopeStep>,
 }

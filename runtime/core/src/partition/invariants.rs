@@ -3,6 +3,7 @@
 use super::{
     Partition, Run,
     run::Phase,
+    slots::Admission,
     timers::{Timer, retry},
 };
 use crate::event::Event;
@@ -25,6 +26,7 @@ impl Partition {
         holds(timers == self.timers.len(), "no timer is left behind")?;
         holds(self.keys.len() == self.expiries.len(), "each kept key has its expiry")?;
         holds(self.keys.keys().all(|run| !self.runs.contains_key(run)), "a run in memory keeps its own key")?;
+        self.limits.check()?;
         for (digest, in_use) in &self.plans {
             let users = self.runs.values().filter(|run| run.accepted.plan == *digest).count();
             holds(users == in_use.runs, "the users of a plan are counted")?;
@@ -36,15 +38,16 @@ impl Partition {
     fn check_run(&self, run: &Run) -> Result<usize, String> {
         let count = |is: fn(&Phase) -> bool| run.steps.iter().filter(|step| is(&step.phase)).count();
         let running = count(|phase| matches!(phase, Phase::Running { .. }));
-        let retrying = count(|phase| matches!(phase, Phase::Retrying { .. }));
-        holds(count(|phase| !phase.is_over()) == run.open, "open steps are counted")?;
-        holds(running == run.in_flight, "attempts in flight are counted")?;
+        let retrying = count(|phase| phase.due().is_some());
+        holds(count(|phase| !phase.is_over()) == run.open as usize, "open steps are counted")?;
+        holds(running == run.in_flight as usize, "attempts in flight are counted")?;
         for (index, event) in run.history.iter().enumerate() {
             let Event::Run(event) = &**event else { return Err("only its own events".into()) };
             holds(event.seq as usize == index + 1 && event.run == run.id, "its events are without gaps")?;
         }
         if let Some((at, completed)) = run.end_of() {
-            holds(run.open == 0 && run.output_due.is_none(), "nothing goes on after the end")?;
+            let nothing = run.open == 0 && run.output_due.is_none() && run.slots.is_empty();
+            holds(nothing, "nothing goes on after the end")?;
             let ended = if completed { &self.completed } else { &self.failed };
             holds(ended.contains(at, run.id), "the end is indexed")?;
             return Ok(0);
@@ -52,24 +55,37 @@ impl Partition {
         let deadline = run.deadline.is_none_or(|at| self.timers.has(at, run.id, Timer::Deadline));
         holds(deadline, "the deadline has its timer")?;
         let waiting_here = usize::from(run.deadline.is_some());
+        for (index, step) in run.steps.iter().enumerate() {
+            let slot = run.slot(Some(index));
+            let fits = match step.phase {
+                Phase::Queued { .. } => slot.is_some_and(|slot| !slot.granted),
+                Phase::Running { .. } => slot.is_none_or(|slot| slot.granted),
+                _ => slot.is_none(),
+            };
+            holds(fits, "a step has or awaits a place while it runs or waits for that")?;
+        }
+        let queued = run.slots.iter().any(|slot| !slot.granted);
+        let admitted = matches!(run.admission(), Admission::Open);
         if run.paused {
             return Ok(waiting_here);
         }
         for (index, step) in run.steps.iter().enumerate() {
             match step.phase {
-                Phase::Retrying { due } => {
+                Phase::Queued { until: Some(due) } | Phase::Retrying { due } | Phase::Parked { due, .. } => {
                     holds(self.timers.has(due, run.id, retry(index)), "a retry has its timer")?;
                 }
-                Phase::Waiting => {
-                    let upstream = &run.plan().steps[index].upstream;
-                    let open = upstream.iter().any(|&before| !run.steps[before].phase.is_over());
+                Phase::Waiting | Phase::Handling { .. } if admitted => {
+                    let open = run.awaited(index).iter().any(|&before| !run.steps[before].phase.is_over());
                     holds(open, "a step waits for a step that is not over")?;
                 }
                 _ => {}
             }
         }
-        let goes_on = running + retrying > 0 || run.output_due.is_some();
-        holds(goes_on, "a live run has an attempt, a timer or an evaluation: it is not stuck")?;
+        let goes_on = running + retrying > 0 || run.output_due.is_some() || queued;
+        holds(
+            goes_on,
+            "a live run has an attempt, a timer, an evaluation or awaits a place: it is not stuck",
+        )?;
         Ok(waiting_here + retrying)
     }
 }

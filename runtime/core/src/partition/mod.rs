@@ -13,6 +13,8 @@
 //! | `retain.rs` | how long runs and keys stay, checkpoints |
 //! | `apply.rs` | how each event changes state: nothing else does |
 //! | `run.rs`, `status.rs` | one run's state, and what others may see of it |
+//! | `limits.rs` | the limits that have their home here: who has a place, who waits |
+//! | `slots.rs` | the places that runs and their steps ask for, wherever the limit's home is |
 //! | `timers.rs`, `config.rs`, `error.rs` | the timer index, the bounds, why a journal is refused |
 //! | `invariants.rs` | what must always hold |
 
@@ -23,9 +25,11 @@ mod decide;
 mod error;
 mod input;
 mod invariants;
+mod limits;
 mod recover;
 mod retain;
 mod run;
+mod slots;
 mod status;
 mod timers;
 
@@ -36,6 +40,7 @@ use rustc_hash::FxHashMap;
 pub use config::PartitionConfig;
 pub use error::ReplayError;
 pub use input::*;
+pub use limits::LimitView;
 pub use run::Run;
 pub use status::*;
 
@@ -65,6 +70,7 @@ pub struct Partition {
     keys: FxHashMap<RunId, KeptKey>,
     /// Keys by their expiry.
     expiries: BTreeSet<(Timestamp, RunId)>,
+    limits: limits::Limits,
 
     // What the owner told, or what is under way.
     position: u64,
@@ -122,7 +128,8 @@ impl Partition {
             return Some(self.last_time);
         }
         let expiry = self.expiries.first().map(|&(at, _)| at);
-        [self.timers.first(), expiry, self.next_forgetting()].into_iter().flatten().min()
+        let looks = [self.timers.first(), expiry, self.next_forgetting(), self.limits.next_look()];
+        looks.into_iter().flatten().min()
     }
 
     /// A run in memory.
@@ -150,9 +157,9 @@ impl Partition {
         self.completed.len() + self.failed.len()
     }
 
-    /// Estimated memory of all runs and kept keys in bytes; what a checkpoint takes grows and falls with it.
+    /// Estimated memory of all runs, kept keys and limits in bytes; what a checkpoint takes grows and falls with it.
     pub fn bytes(&self) -> u64 {
-        self.bytes + self.keys.len() as u64 * retain::KEPT_KEY_BYTES
+        self.bytes + self.keys.len() as u64 * retain::KEPT_KEY_BYTES + self.limits.bytes()
     }
 
     /// The journal position of the last event decided. Every event is one record, so the partition counts them.
@@ -188,5 +195,6 @@ impl PartialEq for Partition {
             && self.failed == other.failed
             && self.keys == other.keys
             && self.expiries == other.expiries
+            && self.limits == other.limits
     }
 }

@@ -1,10 +1,10 @@
 //! What a new owner takes up again, and what a stopping one writes down.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 use super::{Run, decide::Deciding, run::Phase};
 use crate::{
-    event::{AttemptFinished, AttemptInterrupted, AttemptResult, Fact, InterruptCause, Usage},
+    event::{AttemptFinished, AttemptInterrupted, AttemptResult, Fact, InterruptCause, RunAccepted, Usage},
     failure::{ErrorClass, Failure},
     ids::{AttemptId, RunId},
     plan::StepIndex,
@@ -14,7 +14,8 @@ use crate::{
 #[derive(Debug, Default)]
 pub(super) struct Recovery {
     clean_stop: bool,
-    left: VecDeque<(RunId, UnderWay)>,
+    /// With how its run came to be: the id alone may come again, after the run was forgotten.
+    left: VecDeque<(RunId, Arc<RunAccepted>, UnderWay)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -28,7 +29,10 @@ impl Recovery {
         let mut busy: Vec<&Run> = runs.filter(|run| run.in_flight > 0 || run.output_due.is_some()).collect();
         // The oldest first; the order of the map is nobody's order.
         busy.sort_unstable_by_key(|run| (run.accepted_at, run.id));
-        let left = busy.into_iter().flat_map(|run| under_way(run).map(|what| (run.id, what))).collect();
+        let left = busy
+            .into_iter()
+            .flat_map(|run| under_way(run).map(|what| (run.id, Arc::clone(&run.accepted), what)));
+        let left = left.collect();
         Self { clean_stop, left }
     }
 
@@ -49,10 +53,11 @@ impl Deciding<'_> {
     /// Takes up the next of what was under way.
     pub(super) fn recover(&mut self) {
         for _ in 0..self.partition.config.due_per_tick {
-            let Some((id, what)) = self.partition.recovery.left.pop_front() else { return };
+            let Some((id, accepted, what)) = self.partition.recovery.left.pop_front() else { return };
             let clean_stop = self.partition.recovery.clean_stop;
             // What has ended meanwhile (cancelled, say) is not taken up.
-            let Some(run) = self.partition.run(id) else { continue };
+            let is_it = |run: &&Run| Arc::ptr_eq(&run.accepted, &accepted);
+            let Some(run) = self.partition.run(id).filter(is_it) else { continue };
             match what {
                 UnderWay::Output { seq } if run.output_due == Some(seq) => self.evaluate_output(id),
                 UnderWay::Attempt { step, attempt } if !is_running(run, step, attempt) => {}

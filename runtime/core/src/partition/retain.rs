@@ -6,6 +6,7 @@ use super::{Partition, Run, decide::Deciding};
 use crate::{
     event::{AttemptResult, Event, Fact, KeptKey, KeyExpired, LogLine, RunForgotten},
     failure::Failure,
+    fault,
     ids::RunId,
     time::Timestamp,
 };
@@ -32,6 +33,7 @@ impl Partition {
             let key = Some(*self.keys.get(run)?);
             Some(Arc::new(Event::RunForgotten(RunForgotten { run: *run, at: self.last_time, key })))
         }));
+        events.extend(self.limits.checkpoint(self.last_time));
         events.extend(runs.into_iter().flat_map(|run| run.history.iter().cloned()));
         events.push(Arc::new(Event::KeyExpired(KeyExpired { run: CHECKPOINT_END, at: self.last_time })));
         events
@@ -84,11 +86,12 @@ impl Partition {
         let (ended, keep) = self.kept(completed);
         let (finished_at, oldest) = ended.first()?;
         let run = self.runs.get(&oldest)?;
-        let over = |runs: usize, bytes: u64| ended.len() > runs || ended.bytes() > bytes;
         let may = if run.position <= self.stored {
-            finished_at.plus(keep.age) <= now || over(keep.runs, keep.bytes)
+            finished_at.plus(keep.age) <= now || ended.len() > keep.runs || ended.bytes() > keep.bytes
         } else {
-            over(self.config.max_unstored_runs, self.config.max_unstored_bytes)
+            // Both kinds together: it is one host's memory.
+            self.terminal_runs() > self.config.max_unstored_runs
+                || self.completed.bytes() + self.failed.bytes() > self.config.max_unstored_bytes
         };
         may.then_some((finished_at, oldest))
     }
@@ -149,6 +152,7 @@ impl Deciding<'_> {
             let accepted = self.partition.run(run).map(|run| &run.accepted);
             let key = accepted
                 .filter(|accepted| accepted.idempotency_key.is_some() && expires > at)
+                .filter(|_| !fault::is_made("a key forgotten with its run"))
                 .map(|accepted| KeptKey { input: accepted.input_digest, expires });
             self.emit(Event::RunForgotten(RunForgotten { run, at, key }));
         }
@@ -185,16 +189,23 @@ pub(super) fn weight(event: &Event) -> u64 {
                     + logs(&reported.logs)
             }
             Fact::RetryScheduled(scheduled) => size_of_val(&**scheduled),
+            Fact::AttemptParked(parked) => size_of_val(&**parked) + parked.breaker.len(),
             Fact::RunFinished(finished) => {
                 size_of_val(&**finished)
                     + finished.output.len()
                     + finished.error.as_ref().map_or(0, |error| error.message.len())
             }
+            Fact::LimitAsked(asked) => {
+                size_of_val(&**asked) + asked.limit.name.len() + text(asked.limit.key.as_deref())
+            }
             Fact::RunRetried(retried) => text(retried.input.as_deref()),
             Fact::StepContinued(continued) => continued.output.len(),
+            Fact::HandlingStarted(started) => {
+                size_of_val(&**started) + started.error.as_ref().map_or(0, |error| error.message.len())
+            }
             _ => 0,
         },
-        Event::WorkflowPinned(_) | Event::RunForgotten(_) | Event::KeyExpired(_) => 0,
+        Event::WorkflowPinned(_) | Event::RunForgotten(_) | Event::KeyExpired(_) | Event::Limit(_) => 0,
     };
     // Two counters in front of the event and a pointer in the history.
     (size_of::<Event>() + 3 * size_of::<usize>() + texts) as u64

@@ -1,10 +1,14 @@
 //! One run's state, and what others may see of it. It changes in `apply.rs` alone.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, num::NonZeroU32, sync::Arc};
 
 use rustc_hash::FxHashMap;
+use thin_vec::ThinVec;
 
-use super::{RunStatus, StepStatus, StepView, WaitingFor};
+use super::{
+    RunStatus, StepStatus, StepView, WaitingFor,
+    slots::{Admission, Slot, queued},
+};
 use crate::{
     event::{
         AttemptResult, Event, Fact, FinalStatus, Progress, RunAccepted, RunError, RunFinished, SkipReason,
@@ -13,7 +17,7 @@ use crate::{
     failure::Failure,
     ids::{RunId, StepPath},
     json::Json,
-    plan::{Plan, StepIndex},
+    plan::{OnFailure, Plan, StepIndex, StepPlan},
     time::Timestamp,
 };
 
@@ -90,11 +94,15 @@ pub struct Run {
     /// Set while its output is to be evaluated: the number of the event that made it due.
     pub(super) output_due: Option<u32>,
     pub(super) first_failure: Option<StepIndex>,
+    /// The number of the `HandlingStarted` of its own `on_failure`, once the run has failed.
+    pub(super) failing: Option<NonZeroU32>,
     /// Steps that are not over.
-    pub(super) open: usize,
+    pub(super) open: u32,
     /// Attempts that are being executed.
-    pub(super) in_flight: usize,
+    pub(super) in_flight: u32,
     pub(super) steps: Box<[Step]>,
+    /// Under limits: its own, and those of its steps.
+    pub(super) slots: ThinVec<Slot>,
     pub(super) history: Vec<Arc<Event>>,
     /// Estimated memory, bytes.
     pub(super) bytes: u64,
@@ -127,6 +135,10 @@ pub(super) struct Step {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Phase {
     Waiting,
+    /// For a place under a limit: until then at most, where it may not wait for ever.
+    Queued {
+        until: Option<Timestamp>,
+    },
     Running {
         since: Timestamp,
     },
@@ -137,6 +149,17 @@ pub(super) enum Phase {
     Completed {
         output: Json,
         despite: Option<Arc<Event>>,
+    },
+    /// Until a circuit breaker may let it through (in this `AttemptParked`).
+    Parked {
+        due: Timestamp,
+        by: Arc<Event>,
+    },
+    /// A step of an `on_failure` that nobody has called for.
+    Dormant,
+    /// Its last attempt has failed for good (in this `AttemptFinished`), and the steps of its `on_failure` are not over.
+    Handling {
+        by: Arc<Event>,
     },
     /// By this `AttemptFinished`.
     Failed {
@@ -152,7 +175,24 @@ pub(super) enum Phase {
 
 impl Phase {
     pub(super) fn is_over(&self) -> bool {
-        !matches!(self, Self::Waiting | Self::Running { .. } | Self::Retrying { .. })
+        !matches!(
+            self,
+            Self::Waiting
+                | Self::Queued { .. }
+                | Self::Running { .. }
+                | Self::Retrying { .. }
+                | Self::Parked { .. }
+                | Self::Handling { .. }
+        )
+    }
+
+    /// When the step is to be looked at: its next attempt starts, or it has waited for too long.
+    pub(super) fn due(&self) -> Option<Timestamp> {
+        match self {
+            Self::Retrying { due } | Self::Parked { due, .. } => Some(*due),
+            Self::Queued { until } => *until,
+            _ => None,
+        }
     }
 
     /// Whether the step failed, or was skipped because one before it did.
@@ -162,7 +202,10 @@ impl Phase {
 
     /// Its last attempt's failure, if that was for good.
     pub(super) fn failure(&self) -> Option<&Failure> {
-        let (Self::Failed { by } | Self::Completed { despite: Some(by), .. }) = self else { return None };
+        let (Self::Failed { by } | Self::Handling { by } | Self::Completed { despite: Some(by), .. }) = self
+        else {
+            return None;
+        };
         match fact(by) {
             Some(Fact::AttemptFinished(finished)) => match &finished.result {
                 AttemptResult::Error(failure) => Some(failure),
@@ -173,6 +216,9 @@ impl Phase {
     }
 
     fn skip_reason(&self) -> Option<&SkipReason> {
+        if matches!(self, Self::Dormant) {
+            return Some(&SkipReason::NothingFailed);
+        }
         let Self::Skipped { by, .. } = self else { return None };
         match fact(by) {
             Some(Fact::StepSkipped(skipped)) => Some(&skipped.reason),
@@ -189,9 +235,10 @@ fn fact(event: &Event) -> Option<&Fact> {
 }
 
 impl Step {
-    pub(super) fn new() -> Self {
+    /// As it stands before anything has happened.
+    pub(super) fn new(plan: &StepPlan) -> Self {
         Self {
-            phase: Phase::Waiting,
+            phase: if plan.handles.is_some() { Phase::Dormant } else { Phase::Waiting },
             attempts: 0,
             attempts_before: 0,
             immediate: 0,
@@ -205,12 +252,14 @@ impl Step {
 
     pub(super) fn status(&self) -> StepStatus {
         match self.phase {
-            Phase::Waiting => StepStatus::Waiting,
+            Phase::Waiting | Phase::Queued { .. } | Phase::Parked { .. } | Phase::Handling { .. } => {
+                StepStatus::Waiting
+            }
             Phase::Running { .. } => StepStatus::Running,
             Phase::Retrying { .. } => StepStatus::Retrying,
             Phase::Completed { .. } => StepStatus::Completed,
             Phase::Failed { .. } => StepStatus::Failed,
-            Phase::Skipped { .. } => StepStatus::Skipped,
+            Phase::Skipped { .. } | Phase::Dormant => StepStatus::Skipped,
             Phase::Cancelled => StepStatus::Cancelled,
         }
     }
@@ -267,9 +316,20 @@ impl Run {
         self.finished().filter(|end| end.status == FinalStatus::Completed).map(|end| &end.output)
     }
 
-    /// Why it failed, or in whose words it was cancelled.
+    /// Why it failed (or is about to, while the steps of its `on_failure` run), or in whose words it was cancelled.
     pub fn error(&self) -> Option<&RunError> {
-        self.finished().and_then(|finished| finished.error.as_ref())
+        match self.finished() {
+            Some(finished) => finished.error.as_ref(),
+            None => self.failing(),
+        }
+    }
+
+    /// What it will end with, once it has failed.
+    pub(super) fn failing(&self) -> Option<&RunError> {
+        match fact(self.history.get(self.failing?.get() as usize - 1)?) {
+            Some(Fact::HandlingStarted(started)) => started.error.as_ref(),
+            _ => None,
+        }
     }
 
     /// When it was accepted.
@@ -313,6 +373,8 @@ impl Run {
             None
         } else if self.paused {
             Some(WaitingFor::Resume)
+        } else if matches!(self.admission(), Admission::Awaited) {
+            self.slot(None).map(waiting_for)
         } else {
             self.output_due.map(|_| WaitingFor::Output)
         }
@@ -330,6 +392,7 @@ impl Run {
             path: &plan.path,
             name: &plan.name,
             status: step.status(),
+            called: !matches!(step.phase, Phase::Dormant),
             attempts: step.attempts,
             output: match &step.phase {
                 Phase::Completed { output, .. } => Some(output),
@@ -344,19 +407,43 @@ impl Run {
 
     fn step_waiting_for(&self, index: StepIndex) -> Option<WaitingFor> {
         let step = &self.steps[index];
-        match step.phase {
-            Phase::Running { since } => Some(WaitingFor::Attempt { attempt: step.attempts, since }),
-            Phase::Retrying { due } => Some(WaitingFor::Retry { attempt: step.attempts + 1, due }),
-            Phase::Waiting => {
+        match &step.phase {
+            &Phase::Running { since } => Some(WaitingFor::Attempt { attempt: step.attempts, since }),
+            &Phase::Retrying { due } => Some(WaitingFor::Retry { attempt: step.attempts + 1, due }),
+            Phase::Parked { due, by } => match fact(by) {
+                Some(Fact::AttemptParked(parked)) => {
+                    Some(WaitingFor::Breaker { breaker: Arc::clone(&parked.breaker), due: *due })
+                }
+                _ => None,
+            },
+            Phase::Queued { .. } => queued(self, index).map(waiting_for),
+            Phase::Waiting if !self.paused && matches!(self.admission(), Admission::Awaited) => {
+                self.slot(None).map(waiting_for)
+            }
+            Phase::Waiting | Phase::Handling { .. } => {
                 let plan = self.plan();
-                let upstream = plan.steps[index].upstream.iter();
-                let steps: Vec<_> = upstream
+                let steps: Vec<_> = self
+                    .awaited(index)
+                    .iter()
                     .filter(|&&before| !self.steps[before].phase.is_over())
-                    .map(|&before| Arc::clone(&plan.steps[before].name))
+                    .map(|&before| plan.steps[before].path.clone())
                     .collect();
                 Some(if steps.is_empty() { WaitingFor::Resume } else { WaitingFor::Steps { steps } })
             }
-            Phase::Completed { .. } | Phase::Failed { .. } | Phase::Skipped { .. } | Phase::Cancelled => None,
+            Phase::Completed { .. }
+            | Phase::Failed { .. }
+            | Phase::Skipped { .. }
+            | Phase::Dormant
+            | Phase::Cancelled => None,
+        }
+    }
+
+    /// The steps that must be over before this one goes on.
+    pub(super) fn awaited(&self, index: StepIndex) -> &[StepIndex] {
+        let plan = &self.plan().steps[index];
+        match (&self.steps[index].phase, &plan.on_failure) {
+            (Phase::Handling { .. }, OnFailure::Steps { steps, .. }) => steps,
+            _ => &plan.upstream,
         }
     }
 
@@ -381,19 +468,24 @@ impl Run {
     }
 }
 
+fn waiting_for(slot: &Slot) -> WaitingFor {
+    WaitingFor::Limit { limit: slot.limit.to_string().into(), since: slot.at }
+}
+
 /// Equal when the journal would say the same: the plan by its digest, and not where in the journal it stands.
 impl PartialEq for Run {
     fn eq(&self, other: &Self) -> bool {
         let facts = |run: &Self| {
             (run.id, run.accepted_at, run.deadline, run.started_at, run.paused, run.output_due, run.bytes)
         };
-        let counts = |run: &Self| (run.first_failure, run.open, run.in_flight);
+        let counts = |run: &Self| (run.first_failure, run.open, run.in_flight, run.failing);
         facts(self) == facts(other)
             && counts(self) == counts(other)
             && self.accepted == other.accepted
             && self.input == other.input
             && self.end == other.end
             && self.steps == other.steps
+            && self.slots == other.slots
             && self.history == other.history
     }
 }
@@ -409,6 +501,7 @@ impl fmt::Debug for Run {
             .field("open", &self.open)
             .field("in_flight", &self.in_flight)
             .field("steps", &self.steps)
+            .field("slots", &self.slots)
             .finish_non_exhaustive()
     }
 }

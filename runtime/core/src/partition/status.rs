@@ -65,8 +65,8 @@ impl fmt::Display for RunStatus {
 pub enum WaitingFor {
     /// These steps to end.
     Steps {
-        /// Their names.
-        steps: Vec<Arc<str>>,
+        /// Where they stand.
+        steps: Vec<StepPath>,
     },
     /// An attempt to end.
     Attempt {
@@ -81,6 +81,20 @@ pub enum WaitingFor {
         attempt: u32,
         /// When.
         due: Timestamp,
+    },
+    /// A circuit breaker to let it through.
+    Breaker {
+        /// Which.
+        breaker: Arc<str>,
+        /// When it looks again.
+        due: Timestamp,
+    },
+    /// A place under a limit.
+    Limit {
+        /// Which, in words.
+        limit: Arc<str>,
+        /// Since when.
+        since: Timestamp,
     },
     /// Somebody to resume the run.
     Resume,
@@ -97,6 +111,8 @@ pub struct StepView<'r> {
     pub name: &'r Arc<str>,
     /// Where it has got to.
     pub status: StepStatus,
+    /// False for a step of an `on_failure` that nothing has called for: it is as good as not there.
+    pub called: bool,
     /// Attempts started so far. (A retried run counts on, so that no attempt's identity comes twice.)
     pub attempts: u32,
     /// Its output, once completed.

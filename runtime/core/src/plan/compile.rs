@@ -1,13 +1,13 @@
 //! From a pinned workflow to its plan. Deterministic, and total on whatever was accepted once: new hosts compile what
 //! old ones journalled. So it looks only at what a plan is made of, and leaves judging to [`crate::document::check`].
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use serde_json::Value;
 
-use super::{InputCheck, PinnedWorkflow, Plan, StepPlan};
+use super::{Handles, InputCheck, OnFailure, PinnedWorkflow, Plan, RunFailure, StepIndex, StepPlan};
 use crate::{
-    document::{self, Node, Report, Source},
+    document::{self, Node, Report, Source, StepDraft},
     ids::{Digest, StepPath},
     json::Json,
     retry::RetryRule,
@@ -75,6 +75,18 @@ impl PinnedWorkflow {
         for (index, step) in graph.order.iter().enumerate() {
             upstream[*step].iter().for_each(|need| downstream[*need].push(index));
         }
+        let handled_reads: Vec<_> =
+            graph.handled_reads.iter().map(|reads| sorted(&mut reads.iter().copied())).collect();
+        let paths: Vec<StepPath> = draft.steps.iter().map(|step| path(&draft.steps, step)).collect();
+        let mut handlers: BTreeMap<Option<usize>, Vec<StepIndex>> = BTreeMap::new();
+        for (step, index) in draft.steps.iter().zip(&place) {
+            match step.handles {
+                Some(Handles::Step(failed)) => handlers.entry(Some(failed)).or_default().push(*index),
+                Some(Handles::Run) => handlers.entry(None).or_default().push(*index),
+                None => {}
+            }
+        }
+        handlers.values_mut().for_each(|steps| steps.sort_unstable());
         let mut drafts: Vec<_> = draft.steps.into_iter().map(Some).collect();
         let mut steps = Vec::with_capacity(drafts.len());
         for (index, at) in graph.order.iter().enumerate() {
@@ -91,8 +103,12 @@ impl PinnedWorkflow {
             secrets.sort_unstable();
             secrets.dedup();
             steps.push(Arc::new(StepPlan {
-                path: StepPath::top(&step.name),
+                path: paths[*at].clone(),
                 name: step.name,
+                handles: step.handles.map(|handles| match handles {
+                    Handles::Step(failed) => Handles::Step(place[failed]),
+                    Handles::Run => Handles::Run,
+                }),
                 plugin,
                 with: step.with,
                 condition: step.condition,
@@ -104,7 +120,13 @@ impl PinnedWorkflow {
                 total_timeout: step.times.total.or(draft.times.total),
                 queue_timeout: step.times.queue.or(draft.times.queue),
                 heartbeat_timeout: step.times.heartbeat.or(draft.times.heartbeat),
-                on_failure: step.on_failure,
+                on_failure: match step.on_failure {
+                    OnFailure::Steps { .. } => OnFailure::Steps {
+                        steps: handlers.remove(&Some(*at)).unwrap_or_default(),
+                        output: step.handled.map(|output| (output, handled_reads[*at].clone())),
+                    },
+                    other => other,
+                },
                 retry: step.retry.over(draft.retry.over(from_plugin.over(RetryRule::default()))),
                 grants: step.grants,
             }));
@@ -118,8 +140,22 @@ impl PinnedWorkflow {
             steps,
             output: draft.output,
             output_reads,
+            concurrency: draft.concurrency,
+            on_failure: draft
+                .on_failure
+                .map(|timeout| RunFailure { steps: handlers.remove(&None).unwrap_or_default(), timeout }),
             input_check: InputCheck::default(),
         })
+    }
+}
+
+/// Where a step stands: one of an `on_failure` stands under what it is there for.
+fn path(steps: &[StepDraft<'_>], step: &StepDraft<'_>) -> StepPath {
+    let name = &step.name;
+    match step.handles {
+        None => StepPath::top(name),
+        Some(Handles::Run) => StepPath(format!("/on_failure/{name}").into()),
+        Some(Handles::Step(failed)) => StepPath(format!("/{}/on_failure/{name}", steps[failed].name).into()),
     }
 }
 

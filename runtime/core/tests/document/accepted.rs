@@ -4,7 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use reipaz_core::{
     expression::{ExpressionKind, Root, Template},
-    plan::{Condition, PinnedWorkflow, Plan},
+    limit::{LimitRule, Rate},
+    plan::{Condition, Handles, OnFailure, PinnedWorkflow, Plan},
     retry::Jitter,
 };
 use serde_json::json;
@@ -123,4 +124,69 @@ fn a_runs_input_is_held_against_the_schema() {
     let mistakes = plan.check_input(&json!({"url": 5})).expect_err("a number is no string");
     assert_eq!(mistakes[0].pointer, "/url");
     assert_eq!(plan.check_input(&json!([])).expect_err("a list is no object")[0].pointer, "");
+}
+
+#[test]
+fn the_steps_of_an_on_failure_stand_under_what_they_are_for() {
+    let checked = accepted(
+        r#"
+reipaz: 1
+name: careful
+steps:
+  first: {uses: acme/score}
+  fetch:
+    uses: acme/score
+    needs: [first]
+    on_failure:
+      steps:
+        cached: {uses: acme/score, with: {why: "${ $error.code }", was: "${ $steps.first.output }"}}
+        tell: {uses: acme/score, with: "${ $steps.cached.output }"}
+      output: "${ $steps.cached.output.rows }"
+  last: {uses: acme/score, with: "${ $steps.fetch.output }"}
+on_failure:
+  timeout: 5m
+  steps:
+    page: {uses: acme/score, with: {text: "${ $error.message }", last: "${ $steps.last.status }"}}
+"#,
+    );
+    let plan = &checked.plan;
+    let paths: Vec<_> = plan.steps.iter().map(|step| step.path.as_str()).collect();
+    let [first, fetch, last] = ["/first", "/fetch", "/last"];
+    let [cached, tell, page] = ["/fetch/on_failure/cached", "/fetch/on_failure/tell", "/on_failure/page"];
+    assert_eq!(paths, [first, fetch, last, cached, page, tell]);
+    let step = |path| plan.steps.iter().find(|step| step.path.as_str() == path).expect("it is there");
+
+    let OnFailure::Steps { steps, output: Some((_, reads)) } = &step(fetch).on_failure else {
+        panic!("{:?}", step(fetch).on_failure)
+    };
+    assert_eq!((&steps[..], &reads[..]), (&[3, 5][..], &[3][..]));
+    assert_eq!(step(cached).handles, Some(Handles::Step(1)));
+    assert_eq!(
+        (&step(cached).upstream[..], &step(cached).reads[..]),
+        (&[][..], &[0][..]),
+        "it is over by then"
+    );
+    assert_eq!(step(tell).upstream, [3]);
+    assert_eq!(step(last).upstream, [1], "the output stands in for the step's own");
+
+    let on_failure = plan.on_failure.as_ref().expect("it has one");
+    assert_eq!((&on_failure.steps[..], on_failure.timeout.as_secs()), (&[4][..], 300));
+    assert_eq!((step(page).handles, &step(page).reads[..]), (Some(Handles::Run), &[2][..]));
+}
+
+#[test]
+fn how_many_runs_there_may_be() {
+    let document = |concurrency: &str| {
+        format!("reipaz: 1\nname: w\nconcurrency: {concurrency}\nsteps: {{a: {{uses: acme/score}}}}\n")
+    };
+    let read = |concurrency: &str| accepted(&document(concurrency)).plan.concurrency.expect("it has one");
+
+    let both = read("{key: $input.customer, limit: 2, rate: {starts: 10, per: 1m}, max_queued: 7}");
+    let rate = Some(Rate { starts: 10, per_ms: 60_000 });
+    assert_eq!(both.rule, LimitRule { at_once: Some(2), rate, max_queued: 7, version: 0 });
+    assert!(matches!(both.key, Some(Template::Whole(_))));
+    let text = read("{key: '${ $input.region }/${ $input.customer }', limit: 1, when_full: reject}");
+    assert_eq!(text.rule, LimitRule { at_once: Some(1), rate: None, max_queued: 0, version: 0 });
+    assert!(matches!(text.key, Some(Template::Text(_))));
+    assert_eq!(read("{limit: 1}").rule.max_queued, 1_000_000);
 }

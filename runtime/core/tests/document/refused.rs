@@ -93,9 +93,35 @@ fn keys() {
             later,
         );
     }
-    for later in ["triggers", "concurrency", "on_failure"] {
-        case(&format!("«{later}»: 1\n{}", in_step("")), &format!("/{later}"), "not_supported_yet", later);
-    }
+    case(&format!("«triggers»: 1\n{}", in_step("")), "/triggers", "not_supported_yet", "triggers");
+}
+
+#[test]
+fn limits_of_runs() {
+    let with =
+        |what: &str| format!("reipaz: 1\nname: w\nconcurrency: {what}\nsteps: {{a: {{uses: acme/score}}}}\n");
+    let refused = |what: &str, pointer: &str, code: &str, words: &str| {
+        case(&with(what), &format!("/concurrency{pointer}"), code, words);
+    };
+    refused("«5»", "", "wrong_type", "must be an object");
+    case(
+        "reipaz: 1\nname: w\n«concurrency»: {key: $input.a}\nsteps: {a: {uses: acme/score}}\n",
+        "/concurrency",
+        "missing_key",
+        "limit: 10",
+    );
+    refused("{limit: «0»}", "/limit", "out_of_range", "at least 1");
+    refused("{limit: «1.5»}", "/limit", "bad_value", "whole number");
+    refused("{limit: 1, when_full: «drop»}", "/when_full", "bad_value", "`queue` or `reject`");
+    refused("{limit: 1, when_full: reject, max_queued: «5»}", "/max_queued", "bad_value", "when_full: queue");
+    refused("{rate: {starts: 5, per: «1»}}", "/rate/per", "bad_duration", "write a unit");
+    refused("{rate: {starts: «20000», per: 1h}}", "/rate/starts", "out_of_range", "at most 10000");
+    refused("{limit: 1, key: «$input.a | length»}", "/key", "bad_value", "plain paths");
+    refused("{limit: 1, key: «'${ $input.a | length }'»}", "/key", "bad_value", "plain paths");
+    refused("{limit: 1, key: $steps.«a».output}", "/key", "unknown_step", "before the step");
+    refused("{limit: 1, key: $secrets.«a»}", "/key", "secret_outside_with", "`concurrency`");
+    refused("{limit: 1, key: «$error».code}", "/key", "unknown_name", "on_failure");
+    refused("{limit: 1, key: '$input.«)»'}", "/key", "expression_syntax", "");
 }
 
 #[test]
@@ -158,12 +184,6 @@ fn types_and_values() {
     let deep = "/steps/a/retry/by_error/network/attempts";
     case(&in_step("    retry: {by_error: {network: {attempts: «0»}}}\n"), deep, "out_of_range", "at least 1");
     case(&in_step("    on_failure: «panic»\n"), "/steps/a/on_failure", "wrong_type", "`pause`");
-    case(
-        &in_step("    on_failure: {«steps»: {}}\n"),
-        "/steps/a/on_failure/steps",
-        "not_supported_yet",
-        "steps",
-    );
     let value = "/steps/a/on_failure/continue_with";
     case(
         &in_step("    on_failure: {continue_with: «\"${ $input | length }\"»}\n"),
@@ -179,6 +199,49 @@ fn types_and_values() {
     );
     case(&in_step("    if: «7»\n"), "/steps/a/if", "wrong_type", "an expression");
     case(&in_step("secrets: [x, «x»]\n"), "/secrets/1", "bad_value", "twice");
+}
+
+#[test]
+fn what_runs_on_a_failure() {
+    let steps = "/steps/a/on_failure/steps";
+    case(&in_step("    on_failure: {«steps»: {}}\n"), steps, "bad_value", "at least one");
+    let page = "uses: acme/score@2";
+    case(
+        &in_step(&format!("    on_failure: {{steps: {{m: {{{page}}}}}, continue_with: «1»}}\n")),
+        "/steps/a/on_failure/continue_with",
+        "bad_value",
+        "`output`",
+    );
+    case(
+        &in_step("    on_failure: {continue_with: 1, output: «1»}\n"),
+        "/steps/a/on_failure/output",
+        "bad_value",
+        "`steps`",
+    );
+    let inner =
+        format!("    on_failure: {{steps: {{m: {{{page}, on_failure: {{steps: {{«n»: {{{page}}}}}}}}}}}}}\n");
+    let pointer = format!("{steps}/m/on_failure/steps/n");
+    case(&in_step(&inner), &pointer, "bad_value", "no `on_failure` steps of their own");
+    let twice = format!("    on_failure: {{steps: {{«a»: {{{page}}}}}}}\n");
+    case(&in_step(&twice), &format!("{steps}/a"), "bad_name", "unique");
+    let run = format!("on_failure: {{steps: {{«a»: {{{page}}}}}}}\n");
+    case(&in_step(&run), "/on_failure/steps/a", "bad_name", "unique");
+    case(&in_step("«on_failure»: {}\n"), "/on_failure", "missing_key", "no `steps`");
+
+    // Who may read whom.
+    let mended = |rest: &str| in_step(&format!("    on_failure: {{steps: {{m: {{{page}{rest}}}}}}}\n"));
+    let second = |rest: &str| format!("{}  b:\n    {page}\n    with: {{x: \"${{ {rest} }}\"}}\n", mended(""));
+    case(&second("$steps.«m».output"), "/steps/b/with/x", "unknown_step", "only when `a` has failed");
+    case(&second("«$error».code"), "/steps/b/with/x", "unknown_name", "only inside an `on_failure`");
+    case(&format!("{}output: \"${{ «$error» }}\"\n", in_step("")), "/output", "unknown_name", "on_failure");
+    let reads_b = format!("{}  b:\n    {page}\n", mended(", with: {x: \"${ $steps.«b».output }\"}"));
+    case(&reads_b, &format!("{steps}/m/with/x"), "unknown_step", "may still be running");
+    let needs = mended(", needs: [«a»]");
+    case(&needs, &format!("{steps}/m/needs/0"), "unknown_step", "is over before");
+    let secret = format!(
+        "    on_failure: {{steps: {{m: {{{page}}}}}, output: \"${{ $secrets.«s» }}\"}}\nsecrets: [s]\n"
+    );
+    case(&in_step(&secret), "/steps/a/on_failure/output", "secret_outside_with", "`on_failure`");
 }
 
 #[test]

@@ -61,6 +61,13 @@ fn it_knows_the_same_keys() {
         ("/$defs/step/properties", "", "steps: {a: {zzz_unknown: 1}}\n"),
         ("/$defs/retry/properties", "retry", "defaults: {retry: {zzz_unknown: 1}}\n"),
         ("/properties/defaults/properties", "defaults", "defaults: {zzz_unknown: 1}\n"),
+        ("/properties/concurrency/properties", "concurrency", "concurrency: {zzz_unknown: 1}\n"),
+        (
+            "/properties/concurrency/properties/rate/properties",
+            "rate",
+            "concurrency: {rate: {zzz_unknown: 1}}\n",
+        ),
+        ("/properties/on_failure/properties", "on_failure", "on_failure: {zzz_unknown: 1}\n"),
     ] {
         let mistakes = support::refused(document);
         let hint = mistakes

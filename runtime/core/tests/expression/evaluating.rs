@@ -23,6 +23,7 @@ pub(crate) fn scope() -> Scope {
     Scope {
         input: Json0(r#"{"url": "http://x", "n": 12345678901234567890123, "list": [1, [2, 3], {"a": null}], "no": false}"#.into()),
         trigger: None,
+        error: Some(r#"{"code": "http_404"}"#.into()),
         steps: vec![
             step("fetch", StepStatus::Completed, r#"{"body": "line\n\"é\u00e9\"", "n": 1.50}"#, None),
             step("lost", StepStatus::Failed, "null", Some(r#"{"class":"network","code":"refused","message":"no"}"#)),

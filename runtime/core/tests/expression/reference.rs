@@ -79,6 +79,7 @@ proptest! {
         let scope = Scope {
             input: Json0(input.to_string().into()),
             trigger: Some(output.to_string().into()),
+            error: None,
             steps: vec![step("s", &output), step("t", &input)],
         };
         match (here(&path, &scope), by_jq(&path, &scope)) {

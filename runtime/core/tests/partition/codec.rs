@@ -64,6 +64,7 @@ fn every_kind() -> Vec<Event> {
         attempt: Some(1),
     };
     let progress = Progress { done: 1, total: None, note: "n".into() };
+    let failing = error.clone();
     let facts = vec![
         accepted(true),
         accepted(false),
@@ -118,7 +119,24 @@ fn every_kind() -> Vec<Event> {
         })),
         Fact::RunRetried(RunRetried { steps: vec![path.clone(); 2], deadline: None, input: None }),
         Fact::RunRetried(RunRetried { steps: vec![], deadline: Some(BEGIN), input: Some("[1]".into()) }),
-        Fact::StepContinued(StepContinued { path, output: "null".into() }),
+        Fact::StepContinued(StepContinued { path: path.clone(), output: "null".into() }),
+        Fact::HandlingStarted(Box::new(HandlingStarted {
+            path: Some(path.clone()),
+            error: None,
+            deadline: None,
+        })),
+        Fact::HandlingStarted(Box::new(HandlingStarted {
+            path: None,
+            error: Some(failing),
+            deadline: Some(BEGIN),
+        })),
+        Fact::AttemptParked(Box::new(AttemptParked {
+            path: path.clone(),
+            attempt: 1,
+            breaker: "plugin a@1.0.0".into(),
+            due: BEGIN,
+        })),
+        Fact::HandlingEnded(HandlingEnded { path }),
     ];
     let (run, at) = (run_id(u128::MAX), BEGIN);
     let mut events: Vec<Event> =

@@ -172,12 +172,12 @@ fn the_time_of_all_attempts_bounds_each_and_ends_the_retries() {
     let mut owner = Owner::new();
     let run = owner.submit(&plan, 1);
     let first = owner.started(run, "a");
-    assert_eq!((first.timeout, first.is_last), (30 * SECOND, false));
+    assert_eq!((first.timeout, first.left), (30 * SECOND, Some(40 * SECOND)));
 
     owner.pass(30 * SECOND);
     owner.fail_this(&first, failure(Timeout));
     let second = owner.started(run, "a");
-    assert_eq!((second.timeout, second.is_last), (10 * SECOND, true), "it has what is left");
+    assert_eq!((second.timeout, second.left), (30 * SECOND, Some(10 * SECOND)), "it has what is left");
 
     owner.pass(10 * SECOND);
     owner.fail_this(&second, Failure::new(Timeout, "step_timeout", "over"));

@@ -5,7 +5,8 @@ use std::{sync::Arc, time::Duration};
 use reipaz_core::{
     expression::{Expression, Piece, Template},
     ids::{Digest, StepPath},
-    plan::{Condition, OnFailure, Plan, PluginPin, StepIndex, StepPlan},
+    limit::LimitRule,
+    plan::{Concurrency, Condition, Handles, OnFailure, Plan, PluginPin, RunFailure, StepIndex, StepPlan},
     retry::{Jitter, RetryRule},
 };
 
@@ -15,11 +16,14 @@ pub(crate) struct Planner {
     steps: Vec<StepPlan>,
     timeout: Option<Duration>,
     output: Option<Template>,
+    on_failure: Option<RunFailure>,
+    concurrency: Option<Concurrency>,
 }
 
 /// A plan under construction.
 pub(crate) fn workflow(name: &str) -> Planner {
-    Planner { name: name.into(), steps: Vec::new(), timeout: None, output: None }
+    let (timeout, output, on_failure, concurrency) = (None, None, None, None);
+    Planner { name: name.into(), steps: Vec::new(), timeout, output, on_failure, concurrency }
 }
 
 impl Planner {
@@ -34,6 +38,7 @@ impl Planner {
         self.steps.push(StepPlan {
             path: StepPath::top(name),
             name: name.into(),
+            handles: None,
             plugin: PluginPin {
                 name: "test".into(),
                 version: "1.0.0".into(),
@@ -57,6 +62,40 @@ impl Planner {
         self
     }
 
+    /// Adds a step for the failure of this one (none: of the run), after the named ones. All other steps come first.
+    pub(crate) fn handler(self, of: Option<&str>, name: &str, after: &[&str]) -> Self {
+        let index = self.steps.len();
+        let failed = of.map(|of| self.steps.iter().position(|step| &*step.name == of).unwrap());
+        let mut this = self.step(name, after).with(|step| {
+            step.path = StepPath(
+                format!("{}/on_failure/{name}", of.map(|of| format!("/{of}")).unwrap_or_default()).into(),
+            );
+            step.reads.extend(failed);
+            step.handles = Some(failed.map_or(Handles::Run, Handles::Step));
+        });
+        match failed {
+            Some(failed) => match &mut this.steps[failed].on_failure {
+                OnFailure::Steps { steps, .. } => steps.push(index),
+                other => *other = OnFailure::Steps { steps: vec![index], output: None },
+            },
+            None => {
+                let timeout = Duration::from_secs(15 * 60);
+                let none = || RunFailure { steps: Vec::new(), timeout };
+                this.on_failure.get_or_insert_with(none).steps.push(index);
+            }
+        }
+        this
+    }
+
+    /// What this step's `on_failure` gives, when its steps are over.
+    pub(crate) fn handled_output(mut self, of: &str, given: Template) -> Self {
+        let all = (0..self.steps.len()).collect();
+        let step = self.steps.iter_mut().find(|step| &*step.name == of).unwrap();
+        let OnFailure::Steps { output, .. } = &mut step.on_failure else { panic!("it has no steps") };
+        *output = Some((given, all));
+        self
+    }
+
     /// Changes the newest step.
     pub(crate) fn with(mut self, change: impl FnOnce(&mut StepPlan)) -> Self {
         change(self.steps.last_mut().unwrap());
@@ -71,6 +110,13 @@ impl Planner {
     /// The run's timeout.
     pub(crate) fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
+        self
+    }
+
+    /// How many of its runs there may be, with the same value of an expression.
+    pub(crate) fn limited(mut self, key: Option<&str>, rule: LimitRule) -> Self {
+        let key = key.map(|source| Template::Whole(expression(source)));
+        self.concurrency = Some(Concurrency { key, rule });
         self
     }
 
@@ -90,6 +136,8 @@ impl Planner {
             output_reads: (0..self.steps.len()).collect(),
             steps: self.steps.into_iter().map(Arc::new).collect(),
             output: self.output,
+            on_failure: self.on_failure,
+            concurrency: self.concurrency,
             input_check: Default::default(),
         })
     }

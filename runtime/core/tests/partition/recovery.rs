@@ -3,7 +3,7 @@
 use reipaz_core::{
     event::AttemptResult,
     failure::ErrorClass,
-    partition::{AttemptOutcome, Effect, PartitionConfig, RunStatus, StepStatus},
+    partition::{AttemptOutcome, Effect, Input, PartitionConfig, RunStatus, StepStatus},
 };
 
 use crate::{
@@ -133,4 +133,23 @@ fn an_outcome_after_the_shutdown_was_written_down_still_counts() {
     owner.restart(true);
 
     assert_eq!(owner.starting(), ["/b"]);
+}
+
+#[test]
+fn what_a_forgotten_run_left_is_not_taken_up_for_another_of_its_id() {
+    let config = PartitionConfig { due_per_tick: 1, max_failed_runs: 0, ..PartitionConfig::default() };
+    let mut owner = Owner::with(config);
+    let plan = workflow("w").step("a", &[]).step("b", &[]).step("c", &[]).build();
+    let run = owner.submit(&plan, 1);
+    owner.restart(true);
+    assert_eq!(owner.starting(), ["/a"], "one is taken up at a time");
+    owner.give(Input::Cancel(run, None));
+    owner.give(Input::Stored(u64::MAX));
+    owner.give(Input::Tick);
+    assert!(owner.partition.run(run).is_none(), "forgotten, while /c is still left over");
+    owner.effects.clear();
+
+    owner.submit(&plan, 1);
+    owner.give(Input::Tick);
+    assert_eq!(owner.starting(), ["/a", "/b", "/c"], "each once");
 }

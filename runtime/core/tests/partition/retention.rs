@@ -5,7 +5,7 @@ use std::time::Duration;
 use reipaz_core::{
     codec,
     failure::ErrorClass,
-    partition::{Again, Input, PartitionConfig, Refusal, Reply, Submit},
+    partition::{Again, Input, PartitionConfig, Refusal, Reply, RunStatus, Submit},
 };
 
 use crate::{
@@ -208,4 +208,20 @@ fn kept_keys_are_bounded() {
     let again = |number| Submit { idempotency_key: Some("key".into()), ..submission(&plan, number) };
     assert_eq!(owner.offer(again(4)), Reply::Accepted { run: run_id(4), existing: true });
     assert_eq!(owner.offer(again(1)), Reply::Accepted { run: run_id(1), existing: false });
+}
+
+#[test]
+fn no_run_goes_in_the_decision_that_ends_it() {
+    let config = PartitionConfig { max_unstored_runs: 0, ..PartitionConfig::default() };
+    let mut owner = Owner::with(config);
+    let plan = workflow("short").step("a", &[]).timeout(SECOND).build();
+    let run = owner.submit(&plan, 1);
+
+    owner.now = owner.now.plus(MINUTE);
+    owner.give(Input::Tick);
+    assert_eq!(owner.status(run), RunStatus::Failed, "whoever is told of the end can look");
+    assert!(owner.partition.next_timer().is_some_and(|due| due <= owner.now), "its turn comes at once");
+
+    owner.give(Input::Tick);
+    assert!(owner.partition.run(run).is_none());
 }

@@ -48,7 +48,7 @@ fn independent_steps_start_in_one_decision() {
 
     assert_eq!(owner.starting(), ["/a", "/b"]);
     let waiting = owner.step(run, "c").waiting_for;
-    assert_eq!(waiting, Some(WaitingFor::Steps { steps: vec!["a".into(), "b".into()] }));
+    assert_eq!(waiting, Some(WaitingFor::Steps { steps: ["a", "b"].map(StepPath::top).to_vec() }));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use reipaz_core::{
     codec,
     event::{AttemptResult, Event, Fact, RunEvent, Usage},
     failure::{ErrorClass, Failure},
-    ids::{AttemptId, RunId, StepPath},
+    ids::{AttemptId, RunId},
     json::Json,
     partition::{
         Again, AttemptDone, AttemptOutcome, Decision, Effect, Input, OutputDone, Partition, PartitionConfig,
@@ -161,12 +161,25 @@ impl Owner {
 
     /// Takes the effect that starts the step's attempt.
     pub(crate) fn started(&mut self, run: RunId, step: &str) -> StartAttempt {
-        let is_it = |effect: &Effect| matches!(effect, Effect::StartAttempt(start) if start.id.run == run && start.id.path == StepPath::top(step));
+        let is_it = |effect: &Effect| matches!(effect, Effect::StartAttempt(start) if start.id.run == run && *start.plan.steps[start.step].name == *step);
         let index = self.effects.iter().position(is_it).unwrap_or_else(|| panic!("{step} was not started"));
         match self.effects.remove(index) {
             Effect::StartAttempt(start) => *start,
             _ => unreachable!(),
         }
+    }
+
+    /// The effect that starts the step's attempt, left where it is.
+    pub(crate) fn starting_of(&self, run: RunId, step: &str) -> StartAttempt {
+        let start = self.effects.iter().find_map(|effect| match effect {
+            Effect::StartAttempt(start)
+                if start.id.run == run && *start.plan.steps[start.step].name == *step =>
+            {
+                Some((**start).clone())
+            }
+            _ => None,
+        });
+        start.unwrap_or_else(|| panic!("{step} was not started"))
     }
 
     /// Names of the steps whose attempts were started and not taken.
@@ -247,5 +260,17 @@ fn tell(event: &RunEvent) -> String {
         Fact::RunFinished(it) => format!("{:?}", it.status).to_lowercase(),
         Fact::RunRetried(it) => format!("retried {:?}", it.steps),
         Fact::StepContinued(it) => format!("{} continued with {}", it.path, it.output),
+        Fact::HandlingStarted(it) => match &it.path {
+            Some(path) => format!("{path} being handled"),
+            None => "failing".into(),
+        },
+        Fact::AttemptParked(it) => format!("{} {} parked for {}", it.path, it.attempt, it.breaker),
+        Fact::HandlingEnded(it) => format!("{} failed", it.path),
+        Fact::LimitAsked(it) => match &it.path {
+            Some(path) => format!("{path} waits for {}", it.limit),
+            None => format!("waits for {}", it.limit),
+        },
+        Fact::RunAdmitted(it) => format!("admitted after {} ms", it.waited_ms),
+        Fact::LimitLeft(it) => format!("{} does not wait", it.path),
     }
 }

@@ -81,6 +81,7 @@ pub(super) fn follow<'a>(view: View<'a>, root: Root, segments: &[Segment]) -> Re
     match root {
         Root::Input => walk(&view.scope.input.0, segments),
         Root::Trigger => walk(view.scope.trigger.as_deref().unwrap_or("null"), segments),
+        Root::Error => walk(view.scope.error.as_deref().unwrap_or("null"), segments),
         Root::Steps => match segments {
             [] => Ok(Found::Owned(steps(view))),
             [Segment::Key(name), rest @ ..] => {
@@ -105,6 +106,7 @@ pub(super) fn follow<'a>(view: View<'a>, root: Root, segments: &[Segment]) -> Re
                 "input" => follow(view, Root::Input, rest),
                 "steps" => follow(view, Root::Steps, rest),
                 "trigger" => follow(view, Root::Trigger, rest),
+                "error" => follow(view, Root::Error, rest),
                 "secrets" => follow(view, Root::Secrets, rest),
                 _ => walk("null", rest),
             },
@@ -130,11 +132,12 @@ fn step<'a>(step: &'a ScopeStep, segments: &[Segment]) -> Result<Found<'a>, Cann
 pub(super) fn whole_scope<'a>(view: View<'a>) -> impl Fn() -> String + 'a {
     move || {
         format!(
-            r#"{{"input":{},"steps":{},"trigger":{},"secrets":{}}}"#,
+            r#"{{"input":{},"steps":{},"trigger":{},"secrets":{},"error":{}}}"#,
             view.scope.input.0,
             steps(view),
             view.scope.trigger.as_deref().unwrap_or("null"),
-            secrets(view)
+            secrets(view),
+            view.scope.error.as_deref().unwrap_or("null")
         )
     }
 }

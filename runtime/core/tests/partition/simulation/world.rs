@@ -20,10 +20,8 @@ use reipaz_core::{
     time::Timestamp,
 };
 
-use super::{
-    audit::{Audit, explain},
-    random::Random,
-};
+use reipaz_simulation::{Audit, Random, explain, plan, plugin_limits};
+
 use crate::support::{BEGIN, done, failure, run_id, submission};
 
 /// What a decision waits with until it is durable.
@@ -71,11 +69,13 @@ impl World {
             max_failed_runs: random.one_of(&[2, 1000]),
             failed_min_age: Duration::from_secs(random.one_of(&[1, 600, 200_000])),
             max_unstored_runs: random.one_of(&[5, 1000]),
+            plugin_limits: plugin_limits(&mut random),
             ..PartitionConfig::default()
         };
-        let plans = (0..4).map(|number| random.plan(number)).collect();
+        let plans: Vec<_> = (0..4).map(|number| plan(&mut random, number)).collect();
         Self {
             partition: Partition::new(config.clone()),
+            audit: Audit::new(&plans, &config),
             config,
             plans,
             random,
@@ -88,7 +88,6 @@ impl World {
             past: Vec::new(),
             answered: BTreeSet::new(),
             next_run: 1,
-            audit: Audit::default(),
             calm: false,
         }
     }
@@ -135,13 +134,16 @@ impl World {
             } else if self.partition.live_runs() == 0 {
                 break;
             } else {
-                let due = self.partition.next_timer().expect("a live run without attempt has a timer");
+                let due = self.partition.next_timer();
+                let due = due.unwrap_or_else(|| panic!("nothing goes on: {:#?}", self.partition));
                 self.now = self.now.max(due);
                 self.give(Input::Tick);
             }
         }
         assert_eq!(self.partition.live_runs(), 0, "a run does not end: {:?}", self.partition.runs().next());
         assert_eq!(self.audit.unended(), []);
+        let left = self.partition.limits().find(|limit| limit.held > 0 || limit.queued > 0);
+        assert!(left.is_none(), "a place is never let go: {left:?}");
         self.compare_with_the_fold();
     }
 
@@ -162,9 +164,18 @@ impl World {
                 self.evaluating.retain(|&(run, _)| run != forgotten.run);
             }
         }
-        // A silent attempt starts before its decision is durable.
-        let (early, effects) = effects.into_iter().partition(|effect| {
-            matches!(effect, Effect::StartAttempt(_) | Effect::EvaluateOutput(_)) && self.random.percent(30)
+        // A silent attempt starts before its decision is durable, but not before a cancel of the same attempt that waits:
+        // of a run that has been forgotten since, and whose id was accepted again.
+        let waits = |id: &AttemptId| {
+            let effects = self.held.iter().flat_map(|held| &held.effects);
+            effects
+                .into_iter()
+                .any(|effect| matches!(effect, Effect::CancelAttempt(cancelled) if cancelled == id))
+        };
+        let (early, effects) = effects.into_iter().partition(|effect| match effect {
+            Effect::StartAttempt(start) => !waits(&start.id) && self.random.percent(30),
+            Effect::EvaluateOutput(_) => self.random.percent(30),
+            Effect::CancelAttempt(_) => false,
         });
         self.perform(early);
         self.held.push_back(Held { events, effects, reply });
@@ -257,7 +268,12 @@ impl World {
         let id = self.random.one_of(&ids);
         let conditional = self.executing.remove(&id).unwrap();
         self.past.push(id.clone());
-        let outcome = self.outcome(conditional);
+        let outcome = if self.random.percent(8) {
+            let recheck = Duration::from_millis(self.random.below(20_000) as u64);
+            AttemptOutcome::Parked { breaker: "plugin a@1.0.0".into(), recheck }
+        } else {
+            self.outcome(conditional)
+        };
         self.give(done(id, outcome));
     }
 
@@ -287,15 +303,15 @@ impl World {
             return;
         }
         let id = self.random.one_of(&self.past);
-        if self.executing.contains_key(&id) {
-            // Of the same attempt in an earlier life of the host: hosts tell those apart by dying.
+        if self.is_in_flight(&id) {
+            // Of the same attempt in an earlier life of the host: hosts tell those apart by dying, and what they had to tell
+            // dies with them.
             return;
         }
         let before = self.partition.position();
         let outcome = self.outcome(true);
-        let in_flight = self.is_in_flight(&id);
         self.give(done(id, outcome));
-        assert!(in_flight || self.partition.position() == before, "a late outcome changed something");
+        assert_eq!(self.partition.position(), before, "a late outcome changed something");
     }
 
     fn is_in_flight(&self, id: &AttemptId) -> bool {
