@@ -7,7 +7,10 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::error::{CommitError, JournalError};
+use crate::{
+    error::{CommitError, JournalError},
+    intake::NewTask,
+};
 
 /// The place of a record in its partition: counts from 1, without gaps. Zero stands before the first record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -91,6 +94,8 @@ pub struct Batch {
     pub records: Vec<Bytes>,
     /// The messages, delivered in order once the batch is durable.
     pub messages: Vec<Outgoing>,
+    /// Tasks for the owners of other partitions, where tasks come from a durable source; elsewhere there are none.
+    pub tasks: Vec<(u32, NewTask)>,
     /// How far intake has been consumed, where this batch moves it.
     pub consumed: Option<Cursor>,
     /// What readers outside are told; they see it once the batch is durable.
@@ -102,6 +107,7 @@ impl Batch {
     pub fn is_empty(&self) -> bool {
         self.records.is_empty()
             && self.messages.is_empty()
+            && self.tasks.is_empty()
             && self.consumed.is_none()
             && self.published.is_empty()
     }

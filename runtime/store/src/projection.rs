@@ -8,8 +8,8 @@ use std::{collections::HashMap, sync::Arc};
 
 use reipaz_core::{
     event::{
-        AttemptFinished, AttemptResult, Event, Fact, FinalStatus, LogLine, RunAccepted, RunEvent,
-        RunFinished, SkipReason,
+        AttemptFinished, AttemptParked, AttemptResult, Event, Fact, FinalStatus, LogLine, RunAccepted,
+        RunEvent, RunFinished, SkipReason,
     },
     ids::{RunId, StepPath},
     json::{self, Json},
@@ -34,8 +34,10 @@ struct Known {
     accepted: Arc<RunAccepted>,
     /// As it was accepted, or as a retry changed it.
     input: Json,
-    /// The attempt that ended last, if it failed, without its log; and how often it had been interrupted.
-    failed: Option<Box<(AttemptFinished, u32)>>,
+    /// The attempt that ended last, if it failed.
+    failed: Option<Box<Failed>>,
+    /// Of steps whose `on_failure` runs: their last attempts.
+    handled: Vec<Failed>,
     created_at: Timestamp,
     started_at: Option<Timestamp>,
     deadline: Option<Timestamp>,
@@ -43,6 +45,9 @@ struct Known {
     /// Attempts that have begun, or are due, and have no outcome yet.
     open: Vec<Open>,
 }
+
+/// A failed attempt, without its log, and how often it had been interrupted.
+type Failed = (AttemptFinished, u32);
 
 /// An attempt without an outcome.
 #[derive(Clone, Debug)]
@@ -91,7 +96,7 @@ impl Projection {
                 self.runs.remove(&forgotten.run);
             }
             // Workflow versions come from the catalogue, which knows their names and numbers.
-            Event::WorkflowPinned(_) | Event::KeyExpired(_) => {}
+            Event::WorkflowPinned(_) | Event::KeyExpired(_) | Event::Limit(_) => {}
         }
     }
 
@@ -113,23 +118,38 @@ impl Projection {
                 rows.logs(&finished.path, finished.attempt, &finished.logs, batch);
             }
             Fact::AttemptReported(report) => rows.logs(&report.path, report.attempt, &report.logs, batch),
-            Fact::StepSkipped(skipped) => batch.attempt(rows.skipped(&skipped.path, &skipped.reason)),
+            Fact::StepSkipped(skipped) => {
+                batch.attempt(rows.skipped(&skipped.path, &skipped.reason, &closed))
+            }
             Fact::AttemptStarted(_) | Fact::AttemptInterrupted(_) | Fact::RetryScheduled(_) => {
                 if let Some(open) = known.open.last() {
                     batch.attempt(rows.open(open));
                 }
             }
-            Fact::RunFinished(_) => {
+            Fact::AttemptParked(parked) => {
+                for open in &closed {
+                    batch.attempt(rows.parked(open, parked));
+                }
+            }
+            Fact::RunFinished(_) | Fact::HandlingStarted(_) => {
                 for open in &closed {
                     batch.attempt(rows.cancelled(open));
                 }
             }
             Fact::StepContinued(continued) => {
-                if let Some(failed) = known.failed.as_deref() {
+                let failed = known.failed.as_deref().filter(|failed| failed.0.path == continued.path);
+                if let Some(failed) = failed {
                     batch.attempt(rows.continued(failed, &continued.output));
                 }
             }
-            Fact::RunAccepted(_) | Fact::RunPaused(_) | Fact::RunResumed(_) | Fact::RunRetried(_) => {}
+            Fact::RunAccepted(_)
+            | Fact::RunPaused(_)
+            | Fact::RunResumed(_)
+            | Fact::RunRetried(_)
+            | Fact::HandlingEnded(_)
+            | Fact::LimitAsked(_)
+            | Fact::RunAdmitted(_)
+            | Fact::LimitLeft(_) => {}
         }
         if changed {
             batch.run(rows.run());
@@ -143,6 +163,7 @@ impl Known {
             accepted: Arc::clone(accepted),
             input: Arc::clone(&accepted.input),
             failed: None,
+            handled: Vec::new(),
             created_at: at,
             started_at: None,
             deadline: accepted.deadline,
@@ -159,6 +180,8 @@ impl Known {
             Fact::RunAccepted(_) => return (true, closed),
             Fact::AttemptStarted(started) => {
                 self.close(&started.path);
+                // Of a retried run: the step starts afresh.
+                drop(self.unhandle(&started.path));
                 self.open.push(Open {
                     path: started.path.clone(),
                     attempt: started.attempt,
@@ -190,7 +213,24 @@ impl Known {
                     Box::new((AttemptFinished { logs: Vec::new(), ..(**finished).clone() }, interruptions))
                 });
             }
-            Fact::StepContinued(_) => {}
+            Fact::StepContinued(continued) => {
+                if let Some(failed) = self.unhandle(&continued.path) {
+                    self.failed = Some(failed);
+                }
+            }
+            Fact::HandlingStarted(started) if started.path.is_some() => {
+                self.handled.extend(self.failed.take().map(|failed| *failed))
+            }
+            Fact::HandlingStarted(started) => {
+                self.deadline = started.deadline;
+                self.handled.clear();
+                if self.status == RunStatus::Paused {
+                    self.status = RunStatus::Running;
+                }
+                closed = std::mem::take(&mut self.open);
+                return (true, closed);
+            }
+            Fact::HandlingEnded(ended) => drop(self.unhandle(&ended.path)),
             Fact::RetryScheduled(retry) => {
                 self.close(&retry.path);
                 self.open.push(Open {
@@ -201,10 +241,9 @@ impl Known {
                     interruptions: 0,
                 });
             }
-            Fact::StepSkipped(skipped) => {
-                self.close(&skipped.path);
-            }
-            Fact::AttemptReported(_) => {}
+            Fact::StepSkipped(skipped) => closed.extend(self.close(&skipped.path)),
+            Fact::AttemptParked(parked) => closed.extend(self.close(&parked.path)),
+            Fact::AttemptReported(_) | Fact::LimitAsked(_) | Fact::RunAdmitted(_) | Fact::LimitLeft(_) => {}
             Fact::RunPaused(_) => self.status = RunStatus::Paused,
             Fact::RunResumed(_) => {
                 let began = self.started_at.is_some();
@@ -230,6 +269,12 @@ impl Known {
             }
         }
         (self.status != before, closed)
+    }
+
+    /// The failed attempt of a step whose `on_failure` is over.
+    fn unhandle(&mut self, path: &StepPath) -> Option<Box<Failed>> {
+        let index = self.handled.iter().position(|failed| failed.0.path == *path)?;
+        Some(Box::new(self.handled.remove(index)))
     }
 
     fn close(&mut self, path: &StepPath) -> Option<Open> {
@@ -328,14 +373,32 @@ impl Rows<'_> {
         AttemptRow { status: Word::Borrowed("cancelled"), finished_at, ..self.open(open) }
     }
 
-    fn skipped(&self, step: &StepPath, reason: &SkipReason) -> AttemptRow {
+    /// A circuit breaker did not let it through.
+    fn parked(&self, open: &Open, parked: &AttemptParked) -> AttemptRow {
+        AttemptRow {
+            status: Word::Borrowed("parked"),
+            reason: Arc::clone(&parked.breaker),
+            due_at: Some(parked.due),
+            finished_at: Some(self.event.at),
+            ..self.open(open)
+        }
+    }
+
+    /// In place of the attempt that found its condition false, if there was one.
+    fn skipped(&self, step: &StepPath, reason: &SkipReason, closed: &[Open]) -> AttemptRow {
         let reason = match reason {
             SkipReason::ConditionFalse => "condition_false".into(),
             SkipReason::UpstreamSkipped(path) => format!("upstream_skipped {path}").into(),
             SkipReason::UpstreamFailed(path) => format!("upstream_failed {path}").into(),
             SkipReason::NothingFailed => "nothing_failed".into(),
         };
-        AttemptRow { reason, finished_at: Some(self.event.at), ..self.attempt(step, 0, "skipped") }
+        let open = closed.first();
+        AttemptRow {
+            reason,
+            started_at: open.and_then(|open| open.started_at),
+            finished_at: Some(self.event.at),
+            ..self.attempt(step, open.map_or(0, |open| open.attempt), "skipped")
+        }
     }
 
     fn finished(&self, finished: &AttemptFinished, closed: &[Open]) -> AttemptRow {
@@ -367,7 +430,7 @@ impl Rows<'_> {
     }
 
     /// The same attempt, once its failure no longer counts.
-    fn continued(&self, (failed, interruptions): &(AttemptFinished, u32), output: &Json) -> AttemptRow {
+    fn continued(&self, (failed, interruptions): &Failed, output: &Json) -> AttemptRow {
         AttemptRow {
             status: Word::Borrowed("continued"),
             output: Arc::clone(output),
@@ -432,5 +495,11 @@ fn kind(fact: &Fact) -> &'static str {
         Fact::RunFinished(_) => "run_finished",
         Fact::RunRetried(_) => "run_retried",
         Fact::StepContinued(_) => "step_continued",
+        Fact::HandlingStarted(_) => "handling_started",
+        Fact::HandlingEnded(_) => "handling_ended",
+        Fact::AttemptParked(_) => "attempt_parked",
+        Fact::LimitAsked(_) => "limit_asked",
+        Fact::RunAdmitted(_) => "run_admitted",
+        Fact::LimitLeft(_) => "limit_left",
     }
 }

@@ -120,7 +120,7 @@ CREATE TABLE IF NOT EXISTS attempts
     step String COMMENT 'Path of the step, /fetch' CODEC(ZSTD(1)),
     attempt UInt32 COMMENT 'Counts from 1; 0 for a step that was skipped',
     workflow LowCardinality(String) COMMENT 'The run''s workflow',
-    status LowCardinality(String) COMMENT 'scheduled, running, completed, failed, continued (failed, and the run goes on), cancelled or skipped',
+    status LowCardinality(String) COMMENT 'scheduled, running, completed, failed, continued (failed, and the run goes on), cancelled, skipped or parked (a circuit breaker was open)',
     output String COMMENT 'JSON; null unless completed' CODEC(ZSTD(1)),
     error_class LowCardinality(String) COMMENT 'As in runs; empty unless failed',
     error_code LowCardinality(String) COMMENT 'Stable, for programs',

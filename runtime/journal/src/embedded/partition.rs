@@ -128,6 +128,9 @@ impl OwnedLog {
                 "it has {bytes} bytes, the limit is {BATCH_BYTES_LIMIT}"
             )));
         }
+        if !batch.tasks.is_empty() {
+            return Err(CommitError::Refused("it has tasks, and there is no source of tasks".to_owned()));
+        }
         let partitions = self.shared().partitions.len();
         match batch.messages.iter().find(|message| message.to as usize >= partitions) {
             Some(message) => {

@@ -138,6 +138,13 @@ impl Owner {
             headers: &[],
             body: &message.bytes,
         }));
+        writes.extend(batch.tasks.iter().map(|(to, task)| Write {
+            topic: &topics.tasks,
+            partition: *to,
+            key: task.key.as_deref(),
+            headers: &task.headers,
+            body: &task.body,
+        }));
         // All of a partition's go to one: each further partition makes the whole transaction slower.
         writes.extend(batch.published.iter().map(|published| {
             let (topic, partitions) = match published.to {
