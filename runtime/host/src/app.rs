@@ -14,18 +14,21 @@ use reipaz_core::{
     ids::RunId,
     partition::{Refusal, Reply, RunStatus, Submit},
 };
-use reipaz_engine::Engine;
+use reipaz_engine::{BreakerId, Engine};
 use reipaz_journal::{Full, Intake, SendError, Tasks};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    alerts::Alerts,
+    breakers,
     catalog::{Catalog, Install},
     clock,
     facade::{
-        Change, EventView, Facade, FacadeError, InstallPlugin, InstalledPlugin, LogQuery, LogView,
-        PluginView, PublishedWorkflow, RETRY_AFTER, Readiness, RunPage, RunQuery, RunSummary, RunView,
-        Standing, SubmitRequest, Submitted, ValidatedWorkflow, VersionView, WaitUntil, WorkflowView,
+        AlertsTest, AlertsView, BreakerHand, BreakersView, Change, EventView, Facade, FacadeError,
+        InstallPlugin, InstalledPlugin, LimitsView, LogQuery, LogView, PluginView, PublishedWorkflow,
+        RETRY_AFTER, Readiness, RunPage, RunQuery, RunSummary, RunView, Standing, SubmitRequest, Submitted,
+        ValidatedWorkflow, VersionView, WaitUntil, WorkflowView,
     },
     history::History,
     owner::{self, Command, OwnerStatus},
@@ -36,6 +39,9 @@ use crate::{
 
 /// How soon a submission that waits for its owner learns that the disk is full.
 const LOOK_FOR_SPACE_EVERY: Duration = Duration::from_millis(250);
+
+/// No more limits are listed.
+const LIMITS_SHOWN: usize = 1_000;
 
 /// An owner that has not answered by then is reported as not ready; it answers in milliseconds unless its disk hangs.
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);
@@ -48,6 +54,10 @@ pub(crate) struct App {
     pub(crate) partitions: u32,
     pub(crate) owners: Vec<Arc<OwnerStatus>>,
     pub(crate) history: History,
+    pub(crate) alerts: Arc<Alerts>,
+    pub(crate) breaker_changes: Arc<breakers::Changes>,
+    /// Where this host is reached, for those who are told of it.
+    pub(crate) url: String,
     pub(crate) draining: CancellationToken,
     pub(crate) payload_bytes: usize,
     /// Where partitions are shared with other hosts.
@@ -390,6 +400,40 @@ impl Facade for App {
 
     async fn sql(&self, query: &str, format: &str) -> Result<Bytes, FacadeError> {
         self.history.sql(query, format).await
+    }
+
+    fn alerts(&self) -> AlertsView {
+        self.alerts.view()
+    }
+
+    async fn test_alerts(&self) -> AlertsTest {
+        self.alerts.test(&self.url).await
+    }
+
+    fn breakers(&self) -> BreakersView {
+        breakers::view(self.engine.breakers())
+    }
+
+    fn change_breaker(&self, id: &BreakerId, hand: BreakerHand) -> BreakersView {
+        breakers::by_hand(self.engine.breakers(), id, hand);
+        self.breakers()
+    }
+
+    async fn limits(&self) -> Result<LimitsView, FacadeError> {
+        let mut all = LimitsView::default();
+        for partition in 0..self.partitions {
+            match self.ask(partition, |answer| Command::Limits { most: LIMITS_SHOWN, answer }).await {
+                Ok(view) => {
+                    all.limits.extend(view.limits);
+                    all.total += view.total;
+                }
+                Err(FacadeError::Moved(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        all.limits.sort_by_key(|limit| std::cmp::Reverse((limit.queued, limit.held)));
+        all.limits.truncate(LIMITS_SHOWN);
+        Ok(all)
     }
 
     fn readiness(&self) -> Readiness {

@@ -8,6 +8,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use futures_util::FutureExt;
@@ -26,10 +27,14 @@ use reipaz_core::{
 };
 use reipaz_engine::{self as engine, Engine, Grants};
 use sha2::Sha256;
-use tokio::sync::{Notify, mpsc};
+use tokio::{
+    sync::{Notify, mpsc},
+    task::JoinHandle,
+    time::{Instant, timeout_at},
+};
 use tokio_util::sync::CancellationToken;
 
-use crate::{catalog::Catalog, secrets::SecretStore};
+use crate::{catalog::Catalog, owner::Executor, secrets::SecretStore};
 
 /// The attempts of one owner.
 #[derive(Clone)]
@@ -41,7 +46,7 @@ struct Inner {
     secrets: Arc<SecretStore>,
     outcomes: mpsc::Sender<Input>,
     /// Those without an outcome that the owner could have taken.
-    running: Mutex<HashMap<AttemptId, CancellationToken>>,
+    running: Mutex<Running>,
     /// Told whenever one leaves `running`.
     ended: Notify,
     stopping: AtomicBool,
@@ -69,94 +74,12 @@ impl Attempts {
         }))
     }
 
-    /// Whether nobody outside can see that this attempt ran until its outcome is told.
-    pub(crate) fn is_silent(&self, start: &StartAttempt) -> bool {
-        let step = &start.plan.steps[start.step];
-        self.0.engine.is_silent(&step.plugin.digest.0, &self.grants(step))
-    }
-
-    /// Executes it beside everything else; its outcome arrives as an input.
-    pub(crate) fn start(&self, start: StartAttempt) {
-        if self.0.stopping.load(Ordering::Acquire) {
-            // The owner interrupts what has no outcome; the next host executes it.
-            return;
-        }
-        let cancel = CancellationToken::new();
-        self.lock().insert(start.id.clone(), cancel.clone());
-        let this = self.clone();
-        self.0.engine.handle().spawn(async move {
-            let id = start.id.clone();
-            crash_here_if_asked(&start);
-            // A fault of ours must not leave a run without an outcome.
-            let executed = AssertUnwindSafe(this.execute(start, &cancel)).catch_unwind().await;
-            let done = executed.unwrap_or_else(|_| {
-                done(id.clone(), AttemptOutcome::Result(AttemptResult::Error(host_fault())), None)
-            });
-            if !cancel.is_cancelled() {
-                drop(this.0.outcomes.send(Input::AttemptDone(Box::new(done))).await);
-            }
-            // Only now: an owner that drains takes who is not running and told nothing for interrupted.
-            this.lock().remove(&id);
-            this.0.ended.notify_one();
-        });
-    }
-
-    /// Interrupts it; its outcome is dropped.
-    pub(crate) fn cancel(&self, id: &AttemptId) {
-        if let Some(cancel) = self.lock().get(id) {
-            cancel.cancel();
-        }
-    }
-
-    /// Interrupts all.
-    pub(crate) fn cancel_all(&self) {
-        self.lock().values().for_each(CancellationToken::cancel);
-    }
-
-    /// From now on nothing starts.
-    pub(crate) fn stop_starting(&self) {
-        self.0.stopping.store(true, Ordering::Release);
-    }
-
-    /// How many have not told their outcome yet.
-    pub(crate) fn running(&self) -> usize {
-        self.lock().len()
-    }
-
-    /// Until one has told its outcome, or was interrupted, since this was last asked.
-    pub(crate) async fn one_ended(&self) {
-        self.0.ended.notified().await;
-    }
-
-    /// Evaluates a run's output. Plain paths are evaluated at once, and the input comes back; anything else needs the engine,
-    /// and the input arrives.
-    pub(crate) fn evaluate_output(&self, ask: EvaluateOutput) -> Option<Input> {
-        let plain = match &ask.plan.output {
-            None => Some(Ok(reipaz_core::json::null())),
-            Some(template) if evaluate::prepare_template(template).filters.is_empty() => {
-                let view = View { scope: &ask.scope, secrets: &BTreeMap::new() };
-                Some(evaluate::render(template, view, &mut std::iter::empty()))
-            }
-            Some(_) => None,
-        };
-        if let Some(result) = plain {
-            return Some(output_done(&ask, result.and_then(|json| self.bounded(json, "output"))));
-        }
-        let this = self.clone();
-        self.0.engine.handle().spawn(async move {
-            let output = AssertUnwindSafe(this.output(&ask)).catch_unwind().await;
-            let done = output_done(&ask, output.unwrap_or_else(|_| Err(host_fault())));
-            drop(this.0.outcomes.send(done).await);
-        });
-        None
-    }
-
     async fn output(&self, ask: &EvaluateOutput) -> Result<Json, Failure> {
         let Some(template) = &ask.plan.output else { return Ok(reipaz_core::json::null()) };
         let seed = derive_seed(&ask.run_seed, "output", 0);
         // A run that waits for its output can only be cancelled as a whole; the expression's own limits end it soon.
         let cancel = CancellationToken::new();
-        match self.render(&Condition::Succeeded, template, &ask.scope, &[], seed, cancel).await? {
+        match self.render(&Condition::Succeeded, template, &ask.scope, &[], seed, None, cancel).await? {
             Rendered::Value(json) => self.bounded(json, "output"),
             // `Succeeded` has no expression that could be false.
             Rendered::ConditionFalse => Ok(reipaz_core::json::null()),
@@ -165,9 +88,32 @@ impl Attempts {
 
     async fn execute(&self, start: StartAttempt, cancel: &CancellationToken) -> AttemptDone {
         let step = Arc::clone(&start.plan.steps[start.step]);
+        let times = Times::from_now(&step, start.left);
+        let mut done = self.execute_in(&times, start, Arc::clone(&step), cancel).await;
+        if let AttemptOutcome::Result(AttemptResult::Error(failure)) = &mut done.outcome {
+            times.name(failure, &step);
+        }
+        done
+    }
+
+    async fn execute_in(
+        &self,
+        times: &Times,
+        start: StartAttempt,
+        step: Arc<StepPlan>,
+        cancel: &CancellationToken,
+    ) -> AttemptDone {
         let seed = derive_seed(&start.run_seed, start.id.path.as_str(), start.id.attempt);
         let rendered = self
-            .render(&step.condition, &step.with, &start.scope, &step.secrets, seed, cancel.clone())
+            .render(
+                &step.condition,
+                &step.with,
+                &start.scope,
+                &step.secrets,
+                seed,
+                times.to_start(),
+                cancel.clone(),
+            )
             .await
             .and_then(|rendered| match rendered {
                 Rendered::Value(json) => self.bounded(json, "input").map(Rendered::Value),
@@ -181,11 +127,12 @@ impl Attempts {
             }
         };
         let input_digest = Digest::of(input.as_bytes());
-        if let Err(failure) = self.0.catalog.ensure_loaded(&self.0.engine, &step.plugin.digest).await {
+        if let Err(failure) = self.loaded(&step.plugin.digest, times.to_start()).await {
             return done(start.id, AttemptOutcome::Result(AttemptResult::Error(failure)), Some(input_digest));
         }
         let attempt = engine::Attempt {
             digest: step.plugin.digest.0,
+            plugin: Some(format!("{}@{}", step.plugin.name, step.plugin.version).into()),
             context: engine::Context {
                 run: start.id.run.to_string(),
                 workflow: start.plan.name.to_string(),
@@ -204,7 +151,8 @@ impl Attempts {
             seed,
             clock_start_us: start.started_at.0,
             timeout: start.timeout,
-            queue_timeout: step.queue_timeout,
+            start_by: times.start_by,
+            end_by: times.end_by,
             heartbeat_timeout: step.heartbeat_timeout,
             cancel: cancel.clone(),
             reports: Some(Arc::new(ToOwner { id: start.id.clone(), outcomes: self.0.outcomes.clone() })),
@@ -212,13 +160,13 @@ impl Attempts {
         let outcome = self.0.engine.run(attempt).await;
         AttemptDone {
             id: start.id,
-            outcome: AttemptOutcome::Result(match outcome.result {
-                Ok(output) => AttemptResult::Output(output.into()),
-                Err(failure) if start.is_last && failure.code == engine::ATTEMPT_TIMEOUT => {
-                    AttemptResult::Error(step_timeout(&step))
+            outcome: match (outcome.parked, outcome.result) {
+                (Some(engine::Parked { breaker, recheck }), _) => {
+                    AttemptOutcome::Parked { breaker: breaker.to_string().into(), recheck }
                 }
-                Err(failure) => AttemptResult::Error(to_failure(failure)),
-            }),
+                (None, Ok(output)) => AttemptOutcome::Result(AttemptResult::Output(output.into())),
+                (None, Err(failure)) => AttemptOutcome::Result(AttemptResult::Error(to_failure(failure))),
+            },
             input_digest: Some(input_digest),
             usage: Usage {
                 cpu_us: outcome.usage.cpu_us,
@@ -231,7 +179,26 @@ impl Attempts {
         }
     }
 
+    /// Has the engine load the plugin, by that time. It goes on loading for the next attempt if that is over.
+    async fn loaded(&self, plugin: &Digest, by: Option<Instant>) -> Result<(), Failure> {
+        let engine = self.0.engine.clone();
+        if engine.is_loaded(&plugin.0) {
+            return Ok(());
+        }
+        let (catalog, plugin) = (Arc::clone(&self.0.catalog), *plugin);
+        let loading = tokio::spawn(async move { catalog.ensure_loaded(&engine, &plugin).await });
+        let loaded = match by {
+            None => loading.await,
+            Some(by) => match timeout_at(by, loading).await {
+                Ok(loaded) => loaded,
+                Err(_) => return Err(Failure::new(ErrorClass::Transient, engine::QUEUE_TIMEOUT, "")),
+            },
+        };
+        loaded.unwrap_or_else(|_| Err(host_fault()))
+    }
+
     /// At most one engine call: none when all expressions are plain paths.
+    #[allow(clippy::too_many_arguments, reason = "a step's expressions, and what bounds their evaluation")]
     async fn render(
         &self,
         condition: &Condition,
@@ -239,6 +206,7 @@ impl Attempts {
         scope: &Scope,
         secrets: &[Arc<str>],
         seed: [u8; 32],
+        start_by: Option<Instant>,
         cancel: CancellationToken,
     ) -> Result<Rendered, Failure> {
         let secrets: BTreeMap<Arc<str>, String> =
@@ -260,6 +228,7 @@ impl Attempts {
                 condition,
                 filters: filters.filters,
                 seed,
+                start_by,
                 cancel,
             })
             .await
@@ -286,8 +255,123 @@ impl Attempts {
         ))
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<AttemptId, CancellationToken>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Running> {
         self.0.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Executor for Attempts {
+    fn is_silent(&self, start: &StartAttempt) -> bool {
+        let step = &start.plan.steps[start.step];
+        self.0.engine.is_silent(&step.plugin.digest.0, &self.grants(step))
+    }
+
+    fn start(&self, start: StartAttempt) {
+        if self.0.stopping.load(Ordering::Acquire) {
+            // The owner interrupts what has no outcome; the next host executes it.
+            return;
+        }
+        let (number, cancel) = self.lock().begin(&start.id);
+        let this = self.clone();
+        self.0.engine.handle().spawn(async move {
+            let id = start.id.clone();
+            crash_here_if_asked(&start);
+            // A fault of ours must not leave a run without an outcome.
+            let executed = AssertUnwindSafe(this.execute(start, &cancel)).catch_unwind().await;
+            let done = executed.unwrap_or_else(|_| {
+                done(id.clone(), AttemptOutcome::Result(AttemptResult::Error(host_fault())), None)
+            });
+            if !cancel.is_cancelled() {
+                drop(this.0.outcomes.send(Input::AttemptDone(Box::new(done))).await);
+            }
+            // Only now: an owner that drains takes who is not running and told nothing for interrupted.
+            this.lock().end(&id, number);
+            this.0.ended.notify_one();
+        });
+    }
+
+    fn cancel(&self, id: &AttemptId) {
+        self.lock().cancel(id);
+    }
+
+    fn cancel_all(&self) {
+        self.lock().cancel_all();
+    }
+
+    fn stop_starting(&self) {
+        self.0.stopping.store(true, Ordering::Release);
+    }
+
+    fn running(&self) -> usize {
+        self.lock().by_id.len()
+    }
+
+    async fn one_ended(&self) {
+        self.0.ended.notified().await;
+    }
+
+    fn evaluate_output(&self, ask: EvaluateOutput) -> Option<Input> {
+        let plain = match &ask.plan.output {
+            None => Some(Ok(reipaz_core::json::null())),
+            Some(template) if evaluate::prepare_template(template).filters.is_empty() => {
+                let view = View { scope: &ask.scope, secrets: &BTreeMap::new() };
+                Some(evaluate::render(template, view, &mut std::iter::empty()))
+            }
+            Some(_) => None,
+        };
+        if let Some(result) = plain {
+            return Some(output_done(&ask, result.and_then(|json| self.bounded(json, "output"))));
+        }
+        let this = self.clone();
+        self.0.engine.handle().spawn(async move {
+            let output = AssertUnwindSafe(this.output(&ask)).catch_unwind().await;
+            let done = output_done(&ask, output.unwrap_or_else(|_| Err(host_fault())));
+            drop(this.0.outcomes.send(done).await);
+        });
+        None
+    }
+
+    fn aside<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+        tokio::task::spawn_blocking(work)
+    }
+}
+
+/// What is being executed. The same attempt may come twice: a run whose key has expired may be forgotten and its id
+/// accepted again while an interrupted attempt of the first is still ending.
+#[derive(Default)]
+struct Running {
+    /// How many executions have begun.
+    begun: u64,
+    /// With the number that tells executions apart.
+    by_id: HashMap<AttemptId, (u64, CancellationToken)>,
+}
+
+impl Running {
+    /// An execution begins, and ends one of the same attempt that still goes on: that one's outcome belongs to nobody.
+    fn begin(&mut self, id: &AttemptId) -> (u64, CancellationToken) {
+        self.begun += 1;
+        let execution = (self.begun, CancellationToken::new());
+        if let Some((_, before)) = self.by_id.insert(id.clone(), execution.clone()) {
+            before.cancel();
+        }
+        execution
+    }
+
+    /// That execution has ended; a later one of the same attempt goes on.
+    fn end(&mut self, id: &AttemptId, number: u64) {
+        if self.by_id.get(id).is_some_and(|&(current, _)| current == number) {
+            self.by_id.remove(id);
+        }
+    }
+
+    fn cancel(&self, id: &AttemptId) {
+        if let Some((_, cancel)) = self.by_id.get(id) {
+            cancel.cancel();
+        }
+    }
+
+    fn cancel_all(&self) {
+        self.by_id.values().for_each(|(_, cancel)| cancel.cancel());
     }
 }
 
@@ -327,11 +411,39 @@ fn output_done(ask: &EvaluateOutput, result: Result<Json, Failure>) -> Input {
     Input::OutputDone(OutputDone { run: ask.run, seq: ask.seq, result })
 }
 
-/// The attempt had what was left of the step's time.
-fn step_timeout(step: &StepPlan) -> Failure {
-    let limit = step.total_timeout.map(format_duration).unwrap_or_default();
-    let message = format!("the step's attempts did not end within their total_timeout of {limit}");
-    Failure::new(ErrorClass::Timeout, STEP_TIMEOUT, message)
+/// An attempt's times that do not wait for anything.
+struct Times {
+    start_by: Option<Instant>,
+    end_by: Option<Instant>,
+}
+
+impl Times {
+    fn from_now(step: &StepPlan, left: Option<Duration>) -> Self {
+        let now = Instant::now();
+        let after = |time: Option<Duration>| time.and_then(|time| now.checked_add(time));
+        Self { start_by: after(step.queue_timeout), end_by: after(left) }
+    }
+
+    /// When whatever comes before the guest's start must be over.
+    fn to_start(&self) -> Option<Instant> {
+        [self.start_by, self.end_by].into_iter().flatten().min()
+    }
+
+    /// Has a failure by one of these times say so in the document's words.
+    fn name(&self, failure: &mut Failure, step: &StepPlan) {
+        let (queued, ran) = (engine::QUEUE_TIMEOUT, engine::ATTEMPT_TIMEOUT);
+        let words = |limit: Option<Duration>| limit.map(format_duration).unwrap_or_default();
+        if ![queued, ran].contains(&&*failure.code) {
+        } else if self.end_by.is_some_and(|by| by <= Instant::now()) {
+            let limit = words(step.total_timeout);
+            let message = format!("the step's attempts did not end within their total_timeout of {limit}");
+            *failure = Failure::new(ErrorClass::Timeout, STEP_TIMEOUT, message);
+        } else if &*failure.code == queued {
+            let limit = words(step.queue_timeout);
+            failure.message =
+                format!("the attempt could not start within its queue_timeout of {limit}").into();
+        }
+    }
 }
 
 fn host_fault() -> Failure {
@@ -404,3 +516,26 @@ fn crash_here_if_asked(start: &StartAttempt) {
 
 #[cfg(not(feature = "fault_points"))]
 fn crash_here_if_asked(_: &StartAttempt) {}
+
+#[cfg(test)]
+mod tests {
+    use reipaz_core::ids::{RunId, StepPath};
+
+    use super::*;
+
+    #[test]
+    fn a_start_of_what_is_being_executed_interrupts_the_old_execution_and_outlives_it() {
+        let id = AttemptId { run: RunId(uuid::Uuid::nil()), path: StepPath::top("a"), attempt: 1 };
+        let mut running = Running::default();
+        let (first, first_cancel) = running.begin(&id);
+        let (second, second_cancel) = running.begin(&id);
+        assert!(first_cancel.is_cancelled() && !second_cancel.is_cancelled());
+
+        running.end(&id, first);
+        assert_eq!(running.by_id.len(), 1, "the new one is still being executed");
+        running.cancel(&id);
+        assert!(second_cancel.is_cancelled(), "and can still be interrupted");
+        running.end(&id, second);
+        assert!(running.by_id.is_empty());
+    }
+}

@@ -68,7 +68,7 @@ pub enum CatalogError {
 }
 
 impl Catalog {
-    /// Reads all records.
+    /// Reads all records. One that is damaged is an error here: a version number might be given a second time.
     pub(crate) fn open(
         port: Arc<dyn reipaz_journal::Catalog>,
         binaries: Binaries,
@@ -87,33 +87,38 @@ impl Catalog {
         Ok(catalog)
     }
 
-    /// Takes in what other hosts have written since.
+    /// Takes in what other hosts have written since. A record that cannot be read is left aside, and told of once; it
+    /// does not keep the others away. Comes back with the first of those.
     fn learn_all(&self) -> Result<(), CatalogError> {
         let mut learnt = self.learnt.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut first = Ok(());
         for (key, bytes) in self.port.entries() {
-            if learnt.get(&key) != Some(&bytes) {
-                self.learn(&key, &bytes)?;
-                learnt.insert(key, bytes);
+            if learnt.get(&key) == Some(&bytes) {
+                continue;
             }
+            if let Err(error) = self.learn(&key, &bytes) {
+                tracing::error!(%error, "a record of the catalogue is left aside");
+                first = first.and(Err(error));
+            }
+            learnt.insert(key, bytes);
         }
-        Ok(())
+        first
     }
 
     /// Follows what other hosts publish and install, for as long as it is polled.
     pub(crate) async fn follow(&self, engine: &Engine) {
         let mut changes = self.changes();
         while changes.changed().await.is_ok() {
-            match self.learn_all() {
-                Ok(()) => self.load_all(engine).await,
-                Err(error) => tracing::error!(%error, "a record of the catalogue is left aside"),
-            }
+            drop(self.learn_all());
+            self.load_all(engine).await;
         }
     }
 
     /// Takes in whatever was published or installed before this call, on whichever host.
     pub(crate) async fn sync(&self) -> Result<(), CatalogError> {
         self.port.sync().await?;
-        self.learn_all()
+        drop(self.learn_all());
+        Ok(())
     }
 
     /// Told at every change.
@@ -132,7 +137,7 @@ impl Catalog {
         } else if key.starts_with(records::OWNER) {
             // The peers' affair.
         } else {
-            return Err(refuse("an unknown kind of record, from a newer version of Reipaz".to_owned()));
+            tracing::warn!(key, "the catalogue has a record of a newer version of Reipaz; it is left aside");
         }
         Ok(())
     }

@@ -1,6 +1,8 @@
 //! What an operator can set: one struct, each field with a default that works. A TOML file (`--config`), then
 //! `REIPAZ_*` environment variables, then flags; later ones win. An unknown key is an error.
 
+mod plugins;
+
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
@@ -8,7 +10,12 @@ use std::{
     time::Duration,
 };
 
+use reipaz_engine::BreakerRules;
 use serde::Deserialize;
+
+pub(crate) use self::plugins::limits;
+pub use self::plugins::{ConcurrencyConfig, PluginConfig, RateConfig, WhenFull};
+pub use crate::alerts::config::{AlertsConfig, WebhookConfig};
 
 /// The host's configuration.
 #[derive(Clone, Debug, Deserialize)]
@@ -44,6 +51,10 @@ pub struct Config {
     /// Where plugin components lie that all hosts share: `file:///mnt/plugins`, or `s3://bucket/prefix` with the usual AWS_*
     /// variables. Without it, only the standard plugins are there on every host.
     pub plugin_store: Option<String>,
+    /// What operators are told of, and where.
+    pub alerts: AlertsConfig,
+    /// When nothing more is sent to a plugin, or to an authority that plugins call.
+    pub breakers: BreakersConfig,
     /// By plugin name.
     pub plugins: BTreeMap<String, PluginConfig>,
     /// By the name that documents use.
@@ -209,12 +220,59 @@ impl Kafka {
     }
 }
 
-/// What the operator says about one plugin.
-#[derive(Clone, Debug, Default, Deserialize)]
+/// Circuit breakers, of which this host has one for each plugin and for each authority that plugins call.
+#[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct PluginConfig {
-    /// By kind: `grants = { http = ["GET api.example.com"] }`.
-    pub grants: BTreeMap<String, Vec<String>>,
+pub struct BreakersConfig {
+    /// Whether there are any.
+    pub enabled: bool,
+    /// The time over which outcomes are counted.
+    #[serde(with = "duration")]
+    pub window: Duration,
+    /// So many failures in it, at least, open a breaker...
+    pub failures: u32,
+    /// ...if they are this share of all outcomes (0.5: half).
+    pub share: f64,
+    /// How long one stays open before probes are let through; twice as long after each that fails.
+    #[serde(with = "duration")]
+    pub open_for: Duration,
+    /// And never longer than this.
+    #[serde(with = "duration")]
+    pub open_for_max: Duration,
+    /// So many probes must pass to close it.
+    pub probes: u32,
+}
+
+impl Default for BreakersConfig {
+    fn default() -> Self {
+        let BreakerRules { enabled, window, failures, share, open_for, open_for_max, probes } =
+            BreakerRules::default();
+        Self { enabled, window, failures, share, open_for, open_for_max, probes }
+    }
+}
+
+impl BreakersConfig {
+    /// As the engine takes it.
+    pub(crate) fn rules(&self) -> BreakerRules {
+        let &Self { enabled, window, failures, share, open_for, open_for_max, probes } = self;
+        BreakerRules { enabled, window, failures, share, open_for, open_for_max, probes }
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let at_least = Duration::from_millis(100);
+        let wrong = if self.failures == 0 || self.probes == 0 {
+            "breakers.failures and breakers.probes: at least 1"
+        } else if !(self.share > 0.0 && self.share <= 1.0) {
+            "breakers.share: above 0, at most 1"
+        } else if self.window < at_least || self.open_for < at_least {
+            "breakers.window and breakers.open_for: at least 100ms"
+        } else if self.open_for_max < self.open_for {
+            "breakers.open_for_max: at least breakers.open_for"
+        } else {
+            return Ok(());
+        };
+        Err(ConfigError::Invalid(wrong.to_owned()))
+    }
 }
 
 /// Where a secret comes from, and where it may go.
@@ -247,6 +305,8 @@ impl Default for Config {
             kafka: None,
             advertise: None,
             plugin_store: None,
+            alerts: AlertsConfig::default(),
+            breakers: BreakersConfig::default(),
             plugins: BTreeMap::new(),
             secrets: BTreeMap::new(),
             log_json: false,
@@ -397,7 +457,9 @@ impl Config {
                 ));
             }
         }
-        Ok(())
+        plugins::check(&self.plugins)?;
+        self.breakers.check()?;
+        self.alerts.check(self)
     }
 
     /// The directory's layout, in one place.
@@ -442,12 +504,12 @@ mod optional_duration {
     }
 }
 
-mod duration {
+pub(crate) mod duration {
     use std::time::Duration;
 
     use serde::{Deserialize, Deserializer};
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Duration, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Duration, D::Error> {
         reipaz_core::time::parse_duration(&String::deserialize(d)?).map_err(serde::de::Error::custom)
     }
 }

@@ -4,7 +4,11 @@
 //! implement it in memory. The views serialise to exactly the JSON that the API documents, and the CLI reads the same
 //! types back.
 
+mod alerts;
+mod attempts;
+mod breakers;
 mod error;
+mod limits;
 mod requests;
 mod views;
 
@@ -13,10 +17,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use reipaz_core::ids::RunId;
+use reipaz_engine::BreakerId;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::error::RETRY_AFTER;
-pub use self::{error::FacadeError, requests::*, views::*};
+pub use self::{alerts::*, attempts::*, breakers::*, error::FacadeError, limits::*, requests::*, views::*};
 
 /// All that the API needs of a host. Every method answers in bounded time; the ones that wait say for how long.
 ///
@@ -60,6 +65,16 @@ pub trait Facade: Send + Sync + 'static {
 
     /// Runs one read-only statement in ClickHouse; `format` is one of ClickHouse's (`JSONEachRow`).
     async fn sql(&self, query: &str, format: &str) -> Result<Bytes, FacadeError>;
+    /// What this host alerts of. Never waits.
+    fn alerts(&self) -> AlertsView;
+    /// Sends a test alert to each webhook and says what came of it.
+    async fn test_alerts(&self) -> AlertsTest;
+    /// This host's circuit breakers. Never waits.
+    fn breakers(&self) -> BreakersView;
+    /// Opens or closes one by hand; they as they stand then.
+    fn change_breaker(&self, id: &BreakerId, hand: BreakerHand) -> BreakersView;
+    /// The limits whose places this host gives.
+    async fn limits(&self) -> Result<LimitsView, FacadeError>;
     /// Whether this host takes work, and what each part of it says. Never waits.
     fn readiness(&self) -> Readiness;
     /// Cancelled once the host drains: waits and streams then end with what they have.

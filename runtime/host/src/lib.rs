@@ -3,9 +3,11 @@
 //! [`facade`] is the seam inside it: the API and the CLI stand on one side and know only that, the rest on the other.
 #![warn(missing_docs)]
 
+mod alerts;
 pub mod api;
 mod app;
 mod attempts;
+mod breakers;
 mod catalog;
 pub mod cli;
 mod clock;
@@ -15,6 +17,7 @@ pub mod facade;
 mod history;
 mod json_text;
 mod lag;
+mod message;
 mod metrics;
 mod owner;
 mod owners;

@@ -4,6 +4,7 @@
 use std::sync::{Arc, OnceLock, atomic::Ordering};
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use reipaz_engine::BreakerState;
 use reipaz_journal::Embedded;
 
 use crate::{api, app::App};
@@ -38,6 +39,8 @@ impl Metrics {
         self.read_owners();
         self.read_journal();
         self.read_engine();
+        self.read_alerts();
+        self.read_breakers();
         metrics::gauge!("reipaz_clickhouse_ready").set(if self.app.history.is_ready() { 1.0 } else { 0.0 });
         metrics::gauge!("reipaz_process_resident_bytes").set(resident_bytes() as f64);
         handle.run_upkeep();
@@ -48,24 +51,32 @@ impl Metrics {
         for (partition, owner) in self.app.owners.iter().enumerate() {
             let partition = partition.to_string();
             let read = |value: &std::sync::atomic::AtomicU64| value.load(Ordering::Relaxed);
+            let flag = |value: &std::sync::atomic::AtomicBool| f64::from(value.load(Ordering::Relaxed));
             metrics::gauge!("reipaz_runs_live", "partition" => partition.clone())
                 .set(read(&owner.live_runs) as f64);
             metrics::gauge!("reipaz_runs_terminal_in_memory", "partition" => partition.clone())
                 .set(read(&owner.terminal_runs) as f64);
+            metrics::gauge!("reipaz_limits_held", "partition" => partition.clone())
+                .set(read(&owner.limits_held) as f64);
+            metrics::gauge!("reipaz_limits_queued", "partition" => partition.clone())
+                .set(read(&owner.limits_queued) as f64);
             metrics::counter!("reipaz_events_total", "partition" => partition.clone())
                 .absolute(read(&owner.events));
             metrics::counter!("reipaz_commits_total", "partition" => partition.clone())
                 .absolute(read(&owner.commits));
             metrics::counter!("reipaz_checkpoints_total", "partition" => partition.clone())
                 .absolute(read(&owner.checkpoints));
+            metrics::gauge!("reipaz_partition_owned", "partition" => partition.clone())
+                .set(flag(&owner.owned));
+            let behind = read(&owner.durable).saturating_sub(read(&owner.stored));
+            metrics::gauge!("reipaz_sink_lag_records", "partition" => partition.clone()).set(behind as f64);
+            metrics::gauge!("reipaz_sink_lag_seconds", "partition" => partition.clone())
+                .set(read(&owner.sink_lag_ms) as f64 / 1e3);
             metrics::gauge!("reipaz_recovery_seconds", "partition" => partition.clone())
                 .set(read(&owner.recovery_us) as f64 / 1e6);
             metrics::gauge!("reipaz_recovery_events", "partition" => partition.clone())
                 .set(read(&owner.recovery_events) as f64);
             if self.app.scale.is_some() {
-                let flag = |value: &std::sync::atomic::AtomicBool| f64::from(value.load(Ordering::Relaxed));
-                metrics::gauge!("reipaz_partition_owned", "partition" => partition.clone())
-                    .set(flag(&owner.owned));
                 metrics::gauge!("reipaz_tasks_paused", "partition" => partition.clone())
                     .set(flag(&owner.paused));
                 metrics::gauge!("reipaz_tasks_lag", "partition" => partition.clone())
@@ -89,6 +100,35 @@ impl Metrics {
         metrics::gauge!("reipaz_journal_log_bytes").set(stats.log_bytes as f64);
         metrics::gauge!("reipaz_journal_commit_p99_seconds")
             .set(stats.commit_latency.quantile_us(0.99) as f64 / 1e6);
+    }
+
+    fn read_breakers(&self) {
+        // Those that never changed would be a name for everything that was ever called.
+        for breaker in self.app.engine.breakers().list().into_iter().filter(|breaker| breaker.changed) {
+            let state = match breaker.state {
+                BreakerState::Closed => 0.0,
+                BreakerState::HalfOpen => 1.0,
+                BreakerState::Open => 2.0,
+            };
+            let (kind, name) = (breaker.id.kind.as_str(), breaker.id.name.to_string());
+            metrics::gauge!("reipaz_breaker_state", "kind" => kind, "name" => name).set(state);
+        }
+        for (to, count) in self.app.breaker_changes.counts() {
+            metrics::counter!("reipaz_breaker_changes_total", "to" => to.as_str()).absolute(count);
+        }
+    }
+
+    fn read_alerts(&self) {
+        let counts = self.app.alerts.counts();
+        for (kind, firing) in counts.firing {
+            metrics::gauge!("reipaz_alerts_firing", "kind" => kind.as_str()).set(firing as f64);
+        }
+        for (outcome, count) in counts.deliveries {
+            metrics::counter!("reipaz_alert_deliveries_total", "outcome" => outcome).absolute(count);
+        }
+        for (what, count) in counts.dropped {
+            metrics::counter!("reipaz_alerts_dropped_total", "what" => what).absolute(count);
+        }
     }
 
     fn read_engine(&self) {

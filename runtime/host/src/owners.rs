@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use reipaz_core::partition::PartitionConfig;
 use reipaz_journal::{Assignments, Change, Deliveries, Journal};
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -19,9 +20,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    alerts::Tap,
     attempts::Attempts,
     catalog::Catalog,
-    owner::{Command, Owner, OwnerError, OwnerParts, OwnerStatus, TaskRules},
+    clock::SystemClock,
+    owner::{Command, Executor, Owner, OwnerError, OwnerParts, OwnerStatus, TaskRules},
     peers::Peers,
     secrets::SecretStore,
     sink::Lanes,
@@ -42,12 +45,13 @@ pub(crate) struct Shared {
     pub(crate) engine: reipaz_engine::Engine,
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) secrets: Arc<SecretStore>,
-    pub(crate) config: reipaz_core::partition::PartitionConfig,
+    pub(crate) config: PartitionConfig,
     pub(crate) payload_bytes: usize,
     pub(crate) checkpoint_bytes: u64,
     pub(crate) drain_timeout: Duration,
     pub(crate) statuses: Vec<Arc<OwnerStatus>>,
     pub(crate) lanes: Lanes,
+    pub(crate) alerts: Tap,
     /// The other hosts; none where the journal is this host's alone.
     pub(crate) peers: Option<Arc<Peers>>,
 }
@@ -234,9 +238,11 @@ async fn own_now(
         partition,
         journal: Arc::clone(&shared.journal),
         attempts: attempts.clone(),
+        clock: Arc::new(SystemClock),
         outcomes: received,
         stored,
-        config: shared.config.clone(),
+        alerts: shared.alerts.clone(),
+        config: PartitionConfig { partition, ..shared.config.clone() },
         checkpoint_bytes: shared.checkpoint_bytes,
         status: Arc::clone(&status),
         stop,

@@ -17,15 +17,22 @@ pub(crate) fn schedules(plan: &Plan) -> Vec<StepSchedule> {
 
 fn schedule(step: &StepPlan) -> StepSchedule {
     let classes = ErrorClass::ALL.into_iter().map(|class| (class.as_str().to_owned(), class, "any"));
-    // Of a failure with a code of its own the class does not matter.
+    // The first retries after a network error or a timeout may be immediate, so for a code both kinds are told.
     let codes = step.retry.by_error.keys().filter_map(|case| match case {
-        Case::Code(code) => Some((code.to_string(), ErrorClass::Permanent, &**code)),
+        Case::Code(code) => Some(code),
         Case::Class(_) => None,
+    });
+    let codes = codes.flat_map(|code| {
+        let quick = format!("{code} (as a network error or timeout)");
+        [(code.to_string(), ErrorClass::Transient, &**code), (quick, ErrorClass::Network, &**code)]
     });
     let mut failures: Vec<FailureSchedule> = Vec::new();
     for (name, class, code) in classes.chain(codes) {
         let (retries, gives_up) = follows(step, &Failure::new(class, code, ""));
         match failures.iter_mut().find(|known| known.retries == retries && known.gives_up == gives_up) {
+            // Both kinds of the same code.
+            Some(known)
+                if known.failures.last().is_some_and(|last| name.starts_with(&format!("{last} ("))) => {}
             Some(known) => known.failures.push(name),
             None => failures.push(FailureSchedule { failures: vec![name], retries, gives_up }),
         }

@@ -59,6 +59,25 @@ impl SecretStore {
         format!("{PREFIX}{name}{SUFFIX}")
     }
 
+    /// A header's value out of the configuration, with each `${ $secrets.NAME }` filled in, for requests to `host`.
+    pub(crate) fn fill(&self, value: &str, host: &str) -> Result<String, String> {
+        let mut filled = String::new();
+        for piece in pieces(value)? {
+            match piece {
+                Piece::Text(text) => filled.push_str(text),
+                Piece::Secret(name) => {
+                    let secret =
+                        self.by_name.get(name).ok_or_else(|| format!("there is no secret {name}"))?;
+                    if !secret.hosts.iter().any(|pattern| host_matches(pattern, host)) {
+                        return Err(format!("the secret {name} may not go to {host}"));
+                    }
+                    filled.push_str(&secret.value);
+                }
+            }
+        }
+        Ok(filled)
+    }
+
     /// Those that one workflow declares.
     pub(crate) fn for_names(&self, names: &[Arc<str>]) -> Arc<dyn Secrets> {
         Arc::new(Declared {
@@ -89,8 +108,39 @@ impl Secrets for Declared {
     }
 }
 
+/// A part of a value of the configuration.
+enum Piece<'v> {
+    Text(&'v str),
+    Secret(&'v str),
+}
+
+/// Values name secrets as documents do: `Bearer ${ $secrets.NAME }`.
+fn pieces(value: &str) -> Result<Vec<Piece<'_>>, String> {
+    let mut parts = value.split("${");
+    let mut pieces = vec![Piece::Text(parts.next().unwrap_or_default())];
+    for part in parts {
+        let named = part.split_once('}').and_then(|(inside, rest)| {
+            Some((inside.trim().strip_prefix("$secrets.").filter(|name| !name.is_empty())?, rest))
+        });
+        let Some((name, rest)) = named else {
+            return Err("only ${ $secrets.NAME } can stand in it".to_owned());
+        };
+        pieces.extend([Piece::Secret(name), Piece::Text(rest)]);
+    }
+    Ok(pieces)
+}
+
+/// The secrets that a value of the configuration names.
+pub(crate) fn names_in(value: &str) -> Result<Vec<&str>, String> {
+    let name = |piece| match piece {
+        Piece::Secret(name) => Some(name),
+        Piece::Text(_) => None,
+    };
+    Ok(pieces(value)?.into_iter().filter_map(name).collect())
+}
+
 /// `api.example.com` itself, or any host below it for `*.example.com`. Case does not count.
-fn host_matches(pattern: &str, host: &str) -> bool {
+pub(crate) fn host_matches(pattern: &str, host: &str) -> bool {
     match pattern.strip_prefix("*.") {
         Some(domain) => {
             let cut = host.len().checked_sub(domain.len() + 1);
@@ -123,5 +173,18 @@ mod tests {
     fn an_undeclared_secret_goes_nowhere() {
         let declared = store().for_names(&[]);
         assert_eq!(declared.substitute(&SecretStore::placeholder("token"), "api.shop.example"), None);
+    }
+
+    #[test]
+    fn a_value_of_the_configuration_is_filled_in_once() {
+        let store = store();
+        let fill = |value| store.fill(value, "api.shop.example");
+        assert_eq!(fill("Bearer ${ $secrets.token }").as_deref(), Ok("Bearer s3cret"));
+        assert_eq!(fill("${$secrets.token}:${ $secrets.token }!").as_deref(), Ok("s3cret:s3cret!"));
+        assert_eq!(fill("plain").as_deref(), Ok("plain"));
+        for wrong in ["${ $input.a }", "${ $secrets.token", "${ $secrets.other }", "${ $secrets. }"] {
+            fill(wrong).expect_err(wrong);
+        }
+        store.fill("${ $secrets.token }", "evil.example").expect_err("not one of its hosts");
     }
 }

@@ -14,8 +14,10 @@ use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    alerts::{Alerts, Watched},
     api,
     app::{App, Scale},
+    breakers,
     catalog::{Binaries, Catalog, CatalogError, Install},
     config::{ClickHouseMode, Config, ConfigError},
     facade::{Facade, FacadeError},
@@ -162,11 +164,14 @@ impl Host {
             }
         };
 
+        let url = config.advertise.clone().unwrap_or_else(|| format!("http://{address}"));
+        let secrets = SecretStore::load(&config.secrets)?;
+        let (alerts, watch) = Alerts::new(&config.alerts, &secrets)?;
+        alerts.set_host(url.rsplit('/').next().unwrap_or_default().to_owned());
         let statuses: Vec<Arc<OwnerStatus>> = (0..config.partitions).map(|_| Arc::default()).collect();
         let scale = tasks.map(|tasks| {
-            let url = config.advertise.clone().unwrap_or_else(|| format!("http://{address}"));
             let token = config.tokens.first().map(String::as_str);
-            Scale { tasks, peers: Peers::new(url, Arc::clone(&records), statuses.clone(), token) }
+            Scale { tasks, peers: Peers::new(url.clone(), Arc::clone(&records), statuses.clone(), token) }
         });
         let peers = scale.as_ref().map(|scale| Arc::clone(&scale.peers));
         let mut owners = Owners::new(
@@ -174,13 +179,14 @@ impl Host {
                 journal,
                 engine: engine.clone(),
                 catalog: Arc::clone(&catalog),
-                secrets: Arc::new(SecretStore::load(&config.secrets)?),
+                secrets: Arc::new(secrets),
                 config: partition_config(&config),
                 payload_bytes: config.limits.payload_bytes,
                 checkpoint_bytes: config.limits.checkpoint_bytes,
                 drain_timeout: config.drain_timeout,
                 statuses: statuses.clone(),
                 lanes,
+                alerts: alerts.tap(),
                 peers: peers.clone(),
             }),
             assignments,
@@ -201,6 +207,24 @@ impl Host {
         owning.spawn(owners.run(stop_owners.clone()));
 
         let draining = CancellationToken::new();
+        let watched = Watched {
+            owners: statuses.clone(),
+            intake: Arc::clone(&intake),
+            store: store.clone(),
+            draining: draining.clone(),
+        };
+        let (stop, watching) = (stop_sink.clone(), watch.run(watched, url.clone()));
+        sink.spawn(async move {
+            stop.run_until_cancelled_owned(watching).await;
+            Ok(())
+        });
+        let breaker_changes = Arc::<breakers::Changes>::default();
+        let following = breakers::follow(engine.clone(), Arc::clone(&alerts), Arc::clone(&breaker_changes));
+        let stop = stop_sink.clone();
+        sink.spawn(async move {
+            stop.run_until_cancelled_owned(following).await;
+            Ok(())
+        });
         let app = Arc::new(App {
             catalog,
             engine,
@@ -208,6 +232,9 @@ impl Host {
             partitions: config.partitions,
             owners: statuses,
             history: History::new(store.clone()),
+            alerts,
+            breaker_changes,
+            url,
             draining: draining.clone(),
             payload_bytes: config.limits.payload_bytes,
             scale,
@@ -327,6 +354,8 @@ async fn ground(config: &Config) -> Result<Ground, HostError> {
 fn partition_config(config: &Config) -> PartitionConfig {
     let share = |bound: usize| bound.div_ceil(config.partitions as usize);
     PartitionConfig {
+        partitions: config.partitions,
+        plugin_limits: crate::config::limits(&config.plugins),
         max_live_runs: share(config.limits.live_runs),
         max_terminal_runs: share(config.limits.terminal_runs),
         max_failed_runs: share(config.limits.failed_runs),
@@ -348,6 +377,7 @@ fn engine_config(config: &Config) -> EngineConfig {
         memory_bytes: config.limits.guest_memory_bytes,
         output_bytes: config.limits.payload_bytes,
         jq: Some(bytes::Bytes::from_static(reipaz_plugins::JQ)),
+        breakers: config.breakers.rules(),
         ..defaults
     }
 }

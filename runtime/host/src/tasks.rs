@@ -11,7 +11,7 @@
 //! Everything in one can be wrong. Then it goes to the rejected topic with its original bytes, headers and key, and with three
 //! headers more: `reipaz-reason` (stable), `reipaz-message` and `reipaz-source` (topic/partition/offset).
 
-mod message;
+mod forwarded;
 mod result;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -30,7 +30,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 pub(crate) use self::{
-    message::{from_message, to_message},
+    forwarded::{forward, forwarded},
     result::result,
 };
 use crate::{

@@ -1,18 +1,21 @@
 //! Runs as the API shows them. What an owner holds becomes the facade's types here and nowhere else.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use reipaz_core::{
     event::{Event, Fact, LogLine, RunEvent},
-    ids::StepPath,
+    ids::{RunId, StepPath},
     json::Json,
     partition::{self, Partition, Run},
     time::Timestamp,
 };
 
 use crate::facade::{
-    EventView, LogPosition, LogQuery, LogView, RunPage, RunPosition, RunQuery, RunSummary, RunView, Standing,
-    StepView, WaitingFor,
+    EventView, LimitView, LimitsView, LogPosition, LogQuery, LogView, RateView, RunPage, RunPosition,
+    RunQuery, RunSummary, RunView, Standing, StepView, WaitingFor,
 };
 
 /// Where a run stands.
@@ -33,7 +36,11 @@ pub(crate) fn run_view(run: &Run) -> RunView {
         input: run.input().clone(),
         output: run.output().cloned(),
         error: run.error().cloned(),
-        steps: run.steps().map(|step| (step.path.clone(), step_view(step, &times))).collect(),
+        steps: run
+            .steps()
+            .filter(|step| step.called)
+            .map(|step| (step.path.clone(), step_view(step, &times)))
+            .collect(),
         idempotency_key: accepted.idempotency_key.clone(),
         metadata: accepted.metadata.iter().cloned().collect(),
         created_at: run.created_at(),
@@ -66,10 +73,10 @@ fn is_over(status: partition::StepStatus) -> bool {
 
 fn waiting_for(waiting: partition::WaitingFor) -> Option<WaitingFor> {
     match waiting {
-        partition::WaitingFor::Steps { steps } => {
-            Some(WaitingFor::Steps { steps: steps.iter().map(|name| StepPath::top(name)).collect() })
-        }
+        partition::WaitingFor::Steps { steps } => Some(WaitingFor::Steps { steps }),
         partition::WaitingFor::Retry { due, .. } => Some(WaitingFor::Retry { due }),
+        partition::WaitingFor::Breaker { breaker, due } => Some(WaitingFor::Breaker { breaker, due }),
+        partition::WaitingFor::Limit { limit, since } => Some(WaitingFor::Limit { limit, since }),
         partition::WaitingFor::Resume => Some(WaitingFor::Resume),
         // A step that runs waits for nothing but itself.
         partition::WaitingFor::Attempt { .. } | partition::WaitingFor::Output => None,
@@ -94,9 +101,6 @@ impl<'a> StepTimes<'a> {
                 Fact::AttemptFinished(finished) => {
                     times.ended.insert(&finished.path, event.at);
                 }
-                Fact::StepContinued(continued) => {
-                    times.ended.insert(&continued.path, event.at);
-                }
                 Fact::StepSkipped(skipped) => {
                     times.ended.insert(&skipped.path, event.at);
                 }
@@ -110,7 +114,7 @@ impl<'a> StepTimes<'a> {
 fn run_event(event: &Event) -> Option<&RunEvent> {
     match event {
         Event::Run(event) => Some(event),
-        Event::WorkflowPinned(_) | Event::RunForgotten(_) | Event::KeyExpired(_) => None,
+        Event::WorkflowPinned(_) | Event::RunForgotten(_) | Event::KeyExpired(_) | Event::Limit(_) => None,
     }
 }
 
@@ -165,6 +169,37 @@ fn positions(seq: u32, lines: &[LogLine]) -> impl Iterator<Item = (LogPosition, 
     (0..).zip(lines).map(move |(index, line)| (LogPosition { seq, index }, line))
 }
 
+/// Runs of one workflow that should be over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Overdue {
+    pub(crate) workflow: Arc<str>,
+    /// How many.
+    pub(crate) runs: u64,
+    /// The one whose deadline is the longest ago.
+    pub(crate) sample: RunId,
+    pub(crate) deadline: Timestamp,
+}
+
+/// Runs whose deadline was before this moment and that are not over, by workflow.
+pub(crate) fn overdue(partition: &Partition, before: Timestamp) -> Vec<Overdue> {
+    let mut found: BTreeMap<&Arc<str>, Overdue> = BTreeMap::new();
+    for run in partition.runs().filter(|run| run.finished_at().is_none()) {
+        let Some(deadline) = run.deadline().filter(|deadline| *deadline < before) else { continue };
+        let workflow = &run.accepted().workflow;
+        let overdue = found.entry(workflow).or_insert_with(|| Overdue {
+            workflow: Arc::clone(workflow),
+            runs: 0,
+            sample: run.id(),
+            deadline,
+        });
+        overdue.runs += 1;
+        if deadline < overdue.deadline {
+            (overdue.sample, overdue.deadline) = (run.id(), deadline);
+        }
+    }
+    found.into_values().collect()
+}
+
 /// The runs in memory that fit, newest first: one page.
 pub(crate) fn page(partition: &Partition, query: &RunQuery) -> RunPage {
     let mut fitting: Vec<&Run> = partition.runs().filter(|run| fits(run, query)).collect();
@@ -200,5 +235,29 @@ fn summary(run: &Run) -> RunSummary {
         created_at: run.created_at(),
         started_at: run.started_at(),
         finished_at: run.finished_at(),
+    }
+}
+
+/// The limits of a partition, and how many there are: those for which most wait, at most so many.
+pub(crate) fn limits(partition: &Partition, most: usize) -> LimitsView {
+    let mut limits: Vec<_> = partition.limits().map(limit).collect();
+    let total = limits.len();
+    limits.sort_by_key(|limit| std::cmp::Reverse((limit.queued, limit.held)));
+    limits.truncate(most);
+    LimitsView { limits, total }
+}
+
+fn limit(view: partition::LimitView) -> LimitView {
+    let partition::LimitView { limit, rule, held, queued, waiting_since } = view;
+    LimitView {
+        kind: limit.kind,
+        name: limit.name,
+        key: limit.key,
+        limit: rule.at_once,
+        rate: rule.rate.map(|rate| RateView { starts: rate.starts, per_ms: rate.per_ms }),
+        held,
+        queued,
+        max_queued: rule.max_queued,
+        waiting_since,
     }
 }

@@ -45,6 +45,8 @@ pub const CONNECTIONS: usize = 10_000;
 pub const RUNS_PAGE: (usize, usize) = (50, 1_000);
 /// Events in one answer, unless `limit` says otherwise, and at most.
 pub const EVENTS_PAGE: (usize, usize) = (500, 5_000);
+/// Attempts in one answer, unless `limit` says otherwise, and at most.
+pub const ATTEMPTS_PAGE: (usize, usize) = (100, 1_000);
 /// Log lines in one answer, unless `limit` says otherwise, and at most.
 pub const LOGS_PAGE: (usize, usize) = (500, 5_000);
 

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use axum::extract::{Path, State};
 use http::{HeaderMap, StatusCode};
-use reipaz_core::{event::LogLevel, ids::StepPath, partition::RunStatus};
+use reipaz_core::{event::LogLevel, partition::RunStatus};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
@@ -52,9 +52,7 @@ pub(super) async fn read(
             )
         })?),
     };
-    let step = params
-        .step
-        .map(|step| if step.starts_with('/') { StepPath(step.into()) } else { StepPath::top(&step) });
+    let step = params.step.as_deref().map(query::step_path);
     let limit = query::page_limit(params.limit, limits::LOGS_PAGE)?;
     let query = LogQuery { after, step, level: params.level, limit };
 

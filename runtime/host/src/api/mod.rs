@@ -7,9 +7,13 @@
 //! To add a route: write its handler, list it in `routes`, describe it in `openapi.json` (a test compares the two).
 
 mod access;
+mod alerts;
+mod attempts;
 mod body;
+mod breakers;
 mod cursor;
 mod events;
+mod flow;
 mod forward;
 pub mod kinds;
 pub mod limits;

@@ -2,6 +2,7 @@
 
 use axum::extract::{FromRequestParts, Query};
 use http::request::Parts;
+use reipaz_core::ids::StepPath;
 use serde::de::DeserializeOwned;
 
 use super::{kinds, problem::Problem};
@@ -23,6 +24,11 @@ impl<T: DeserializeOwned, S: Sync> FromRequestParts<S> for Params<T> {
             }
         }
     }
+}
+
+/// A step, `/fetch` or `fetch`.
+pub(super) fn step_path(text: &str) -> StepPath {
+    if text.starts_with('/') { StepPath(text.into()) } else { StepPath::top(text) }
 }
 
 /// A page's length: `asked`, between 1 and the most, else the usual.

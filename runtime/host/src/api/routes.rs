@@ -6,7 +6,8 @@ use axum::routing::{MethodRouter, get, post};
 use http::{Method, Uri};
 
 use super::{
-    Shared, events, kinds, logs, operations, plugins, problem::Problem, runs, sql, submit, workflows,
+    Shared, alerts, attempts, breakers, events, flow, kinds, logs, operations, plugins, problem::Problem,
+    runs, sql, submit, workflows,
 };
 
 /// One path and what it does.
@@ -35,6 +36,7 @@ pub(super) fn all() -> Vec<Route> {
         route("/v1/runs", GET, get(runs::list)),
         route("/v1/runs/{id}", GET, get(runs::read)),
         route("/v1/runs/{id}/events", GET, get(events::read)),
+        route("/v1/runs/{id}/attempts", GET, get(attempts::list)),
         route("/v1/runs/{id}/logs", GET, get(logs::read)),
         route("/v1/runs/{id}/cancel", POST, post(runs::cancel)),
         route("/v1/runs/{id}/pause", POST, post(runs::pause)),
@@ -42,6 +44,12 @@ pub(super) fn all() -> Vec<Route> {
         route("/v1/runs/{id}/retry", POST, post(runs::retry)),
         route("/v1/plugins", BOTH, get(plugins::list).post(plugins::install)),
         route("/v1/plugins/{*name}", GET, get(plugins::read)),
+        route("/v1/alerts", GET, get(alerts::list)),
+        route("/v1/alerts/test", POST, post(alerts::test)),
+        route("/v1/breakers", GET, get(breakers::list)),
+        route("/v1/breakers/open", POST, post(breakers::open)),
+        route("/v1/breakers/close", POST, post(breakers::close)),
+        route("/v1/limits", GET, get(flow::list)),
         route("/v1/sql", POST, post(sql::query)),
         route("/healthz", GET, get(operations::alive)),
         route("/readyz", GET, get(operations::ready)),

@@ -1,7 +1,7 @@
 //! `reipaz bulk`: one change for many runs, at a rate that the host and what the steps call can bear. The runs are found
 //! first, so that one that fails again is not taken twice.
 
-use std::{collections::BTreeMap, num::NonZeroU32, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -35,8 +35,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "CODE")]
     error: Option<String>,
     /// How many a second at most
-    #[arg(long, value_name = "N", default_value = "10")]
-    rate: NonZeroU32,
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    rate: u32,
     /// How many in all; the newest
     #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     limit: u32,
@@ -91,10 +91,11 @@ pub(crate) async fn run(args: Args) -> Done {
     let client = args.connection.client()?;
     let mut filter = args.filter.clone();
     filter.status.get_or_insert_with(|| args.change.statuses().to_owned());
-    let wanted = |run: &RunSummary| {
-        let Some(code) = &args.error else { return true };
-        run.error.as_ref().is_some_and(|error| &*error.code == code)
-    };
+    let wanted = args
+        .error
+        .as_ref()
+        .map(|code| move |run: &RunSummary| run.error.as_ref().is_some_and(|error| &*error.code == code));
+    let wanted = wanted.as_ref().map(|wanted| wanted as &dyn Fn(&RunSummary) -> bool);
     let found = find(&client, &filter, usize::try_from(args.limit).unwrap_or(usize::MAX), wanted).await?;
     if found.partial {
         output::note("ended runs may be missing: ClickHouse cannot be asked now");
@@ -106,7 +107,7 @@ pub(crate) async fn run(args: Args) -> Done {
     }
 
     let body = args.reason.as_ref().map_or_else(|| json!({}), |reason| json!({"reason": reason}));
-    let mut turns = interval(Duration::from_secs(1) / args.rate.get());
+    let mut turns = interval(Duration::from_secs(1) / args.rate);
     turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut done, mut refused) = (0_usize, BTreeMap::<String, usize>::new());
     // The oldest first, as they came.

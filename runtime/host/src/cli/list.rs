@@ -81,15 +81,18 @@ pub(crate) async fn find(
     client: &Client,
     filter: &Filter,
     limit: usize,
-    wanted: impl Fn(&RunSummary) -> bool,
+    wanted: Option<&dyn Fn(&RunSummary) -> bool>,
 ) -> Result<Page, Failure> {
     let filter = filter.query();
     let mut all = Page { runs: Vec::new(), next: None, partial: false };
     loop {
         let cursor = all.next.take().map(|next| format!("&cursor={next}")).unwrap_or_default();
-        let ask = (limit - all.runs.len()).min(PAGE);
+        let room = limit - all.runs.len();
+        // Where few of them are wanted, whole pages find those sooner.
+        let ask = if wanted.is_some() { PAGE } else { room.min(PAGE) };
         let page: Page = client.get(&format!("/v1/runs?limit={ask}{filter}{cursor}")).await?;
-        all.runs.extend(page.runs.into_iter().filter(&wanted));
+        let fits = |run: &RunSummary| wanted.is_none_or(|wanted| wanted(run));
+        all.runs.extend(page.runs.into_iter().filter(fits).take(room));
         all.partial |= page.partial;
         all.next = page.next;
         if all.next.is_none() || all.runs.len() >= limit {
@@ -102,7 +105,7 @@ pub(crate) async fn find(
 pub(crate) async fn run(args: Args) -> Done {
     let client = args.connection.client()?;
     let limit = usize::try_from(args.limit).unwrap_or(PAGE);
-    let all = find(&client, &args.filter, limit, |_| true).await?;
+    let all = find(&client, &args.filter, limit, None).await?;
     if args.json || !output::is_terminal() {
         output::json(&all);
     } else {

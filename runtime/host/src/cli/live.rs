@@ -166,6 +166,11 @@ fn about(step: &StepView, now: Timestamp) -> String {
         Some(WaitingFor::Retry { due }) => {
             parts.push(format!("next attempt in {}", readable(due.since(now))))
         }
+        Some(WaitingFor::Breaker { breaker, due }) => {
+            parts.push(format!("for the breaker of {breaker}, looks again in {}", readable(due.since(now))))
+        }
+        Some(WaitingFor::Limit { limit, since }) => parts
+            .push(format!("for a place under the limit of {limit}, since {}", readable(now.since(*since)))),
         Some(WaitingFor::Resume) => parts.push("for somebody to resume the run".to_owned()),
         None => {}
     }

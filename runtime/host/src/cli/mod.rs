@@ -4,6 +4,9 @@
 //! For a person there are tables and a live view; for a pipe (or with `--json`) JSON on standard output and words on
 //! standard error. (`doctor` prints its table into a pipe too: it is read in logs.) `exit` lists the exit codes.
 
+mod alerts;
+mod attempts;
+mod breakers;
 mod build;
 mod bulk;
 mod client;
@@ -15,6 +18,7 @@ mod document;
 mod exit;
 mod follow;
 mod input;
+mod limits;
 mod list;
 mod live;
 mod logs;
@@ -74,8 +78,12 @@ enum Command {
     Resume(runs::ResumeArgs),
     Retry(runs::RetryArgs),
     Bulk(bulk::Args),
+    Attempts(attempts::Args),
     Logs(logs::LogsArgs),
     Events(logs::EventsArgs),
+    Alerts(alerts::Args),
+    Breakers(breakers::Args),
+    Limits(limits::Args),
     Sql(sql::Args),
     #[command(subcommand)]
     Plugin(plugin::Command),
@@ -109,8 +117,12 @@ fn dispatch(command: Command) -> Done {
         Command::Resume(args) => caller()?.block_on(runs::resume(args)),
         Command::Retry(args) => caller()?.block_on(runs::retry(args)),
         Command::Bulk(args) => caller()?.block_on(bulk::run(args)),
+        Command::Attempts(args) => caller()?.block_on(attempts::run(args)),
         Command::Logs(args) => caller()?.block_on(logs::logs(args)),
         Command::Events(args) => caller()?.block_on(logs::events(args)),
+        Command::Alerts(args) => caller()?.block_on(alerts::run(args)),
+        Command::Breakers(args) => caller()?.block_on(breakers::run(args)),
+        Command::Limits(args) => caller()?.block_on(limits::run(args)),
         Command::Sql(args) => caller()?.block_on(sql::run(args)),
         Command::Plugin(command) => caller()?.block_on(plugin::run(command)),
         Command::New(command) => new::run(command),

@@ -48,6 +48,8 @@ fn a_line_of_each_kind_is_understood() {
         "reipaz plugin install x.wasm --grant http=GET",
         "reipaz plugin inspect transform",
         "reipaz new step hello",
+        "reipaz alerts --json",
+        "reipaz alerts test --url http://127.0.0.1:1",
         "reipaz dev",
         "reipaz doctor --kafka 127.0.0.1:9092 --data-dir ./data --json",
         "reipaz completions zsh",

@@ -13,6 +13,7 @@ mod port;
 use serde::Serialize;
 
 use crate::{
+    alerts::Alerts,
     config::{Config, ConfigError},
     secrets::SecretStore,
 };
@@ -90,6 +91,7 @@ pub(crate) async fn examine(config: Result<Config, ConfigError>, source: &str) -
     );
     let mut findings = vec![configuration(&config, source)];
     findings.extend(secrets(&config));
+    findings.extend(webhooks(&config));
     findings.extend(data_dir);
     findings.extend(kafka);
     findings.extend(clickhouse);
@@ -116,6 +118,20 @@ fn secrets(config: &Config) -> Option<Finding> {
         Err(error) => {
             let mend = "set the variable, or make the file readable, for the user that runs the host";
             Finding::fail("secrets", error.to_string(), mend)
+        }
+    };
+    Some(finding)
+}
+
+/// Nothing is sent: who is woken by an alert should be asked first.
+fn webhooks(config: &Config) -> Option<Finding> {
+    let count = config.alerts.webhooks.len();
+    let made = SecretStore::load(&config.secrets).and_then(|secrets| Alerts::new(&config.alerts, &secrets));
+    let finding = match made {
+        _ if count == 0 => return None,
+        Ok(_) => Finding::ok("alerts", format!("{count} webhooks; `reipaz alerts test` has a host try them")),
+        Err(error) => {
+            Finding::fail("alerts", error.to_string(), "correct the [alerts] part of the configuration")
         }
     };
     Some(finding)

@@ -198,6 +198,20 @@ pub enum WaitingFor {
         /// When that is.
         due: Timestamp,
     },
+    /// A circuit breaker to let it through.
+    Breaker {
+        /// Which: `authority https://shop.example:443`, `plugin acme/score@1.2.0`.
+        breaker: Arc<str>,
+        /// When it looks again.
+        due: Timestamp,
+    },
+    /// A place under a limit, for the run or for the step's next attempt.
+    Limit {
+        /// Which: `workflow orders, key "c1"`, `plugin acme/score`.
+        limit: Arc<str>,
+        /// Since when.
+        since: Timestamp,
+    },
     /// Somebody to resume the run.
     Resume,
 }

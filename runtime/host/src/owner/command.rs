@@ -5,10 +5,14 @@ use std::sync::Arc;
 use reipaz_core::{
     ids::RunId,
     partition::{Input, Refusal, Reply, Submit},
+    time::Timestamp,
 };
 use tokio::sync::oneshot;
 
-use crate::facade::{Change, EventView, LogQuery, LogView, RunPage, RunQuery, RunView, Standing, WaitUntil};
+use crate::facade::{
+    Change, EventView, LimitsView, LogQuery, LogView, RunPage, RunQuery, RunView, Standing, WaitUntil,
+};
+use crate::view::Overdue;
 
 /// A request to an owner. Whoever sent it may have gone: a closed answer channel is no error.
 pub(crate) enum Command {
@@ -26,6 +30,10 @@ pub(crate) enum Command {
     Wait { run: RunId, until: WaitUntil, answer: oneshot::Sender<Option<Standing>> },
     /// When all tasks below this place have taken effect.
     CaughtUp { tasks: u64, answer: oneshot::Sender<()> },
+    /// Runs whose deadline was before this moment and that are not over.
+    Overdue { before: Timestamp, answer: oneshot::Sender<Vec<Overdue>> },
+    /// The limits whose home the partition is, at most so many.
+    Limits { most: usize, answer: oneshot::Sender<LimitsView> },
     /// Runs in memory that fit, newest first.
     List { query: Arc<RunQuery>, answer: oneshot::Sender<RunPage> },
 }

@@ -7,8 +7,12 @@
 use std::collections::HashSet;
 
 use bytes::Bytes;
-use reipaz_core::{ids::RunId, partition::Effect};
-use reipaz_journal::Published;
+use reipaz_core::{
+    fault,
+    ids::{AttemptId, RunId},
+    partition::Effect,
+};
+use reipaz_journal::{NewTask, Published};
 
 /// Something to say to somebody, once it may be said.
 pub(crate) type Answer = Box<dyn FnOnce() + Send>;
@@ -20,6 +24,8 @@ pub(crate) struct ToCommit {
     pub(crate) records: Vec<Bytes>,
     /// Encoded messages, by partition.
     pub(crate) messages: Vec<(u32, Bytes)>,
+    /// Tasks for other partitions.
+    pub(crate) tasks: Vec<(u32, NewTask)>,
     /// For readers outside.
     pub(crate) published: Vec<Published>,
     /// It must go through even if there is nothing in it: see [`Gate::prove`].
@@ -28,7 +34,11 @@ pub(crate) struct ToCommit {
 
 impl ToCommit {
     fn is_empty(&self) -> bool {
-        self.records.is_empty() && self.messages.is_empty() && self.published.is_empty() && !self.proof
+        self.records.is_empty()
+            && self.messages.is_empty()
+            && self.tasks.is_empty()
+            && self.published.is_empty()
+            && !self.proof
     }
 }
 
@@ -44,11 +54,22 @@ pub(crate) struct Held {
     pub(crate) answers: Vec<Answer>,
     /// Runs that those events are about.
     runs: HashSet<RunId>,
+    /// There are such events, of runs or not.
+    any: bool,
+    /// Attempts that those effects interrupt.
+    cancelled: HashSet<AttemptId>,
 }
 
 impl Held {
     fn is_empty(&self) -> bool {
         self.to_commit.is_empty()
+    }
+
+    fn add(&mut self, effect: Effect) {
+        if let Effect::CancelAttempt(id) = &effect {
+            self.cancelled.insert(id.clone());
+        }
+        self.effects.push(effect);
     }
 }
 
@@ -63,12 +84,18 @@ impl Gate {
     /// Adds one event of a decision.
     pub(crate) fn hold_record(&mut self, record: Bytes, about: Option<RunId>) {
         self.pending.to_commit.records.push(record);
+        self.pending.any = true;
         self.pending.runs.extend(about);
     }
 
     /// Adds a message of a decision.
     pub(crate) fn hold_message(&mut self, to: u32, body: Bytes) {
         self.pending.to_commit.messages.push((to, body));
+    }
+
+    /// Adds a task that is another partition's.
+    pub(crate) fn hold_task(&mut self, to: u32, task: NewTask) {
+        self.pending.to_commit.tasks.push((to, task));
     }
 
     /// Adds what readers outside are told.
@@ -87,14 +114,24 @@ impl Gate {
     /// from is durable (a recovered owner takes up what was under way), so it may be done at once.
     #[must_use]
     pub(crate) fn hold_effect(&mut self, effect: Effect) -> Option<Effect> {
-        if !self.pending.is_empty() {
-            self.pending.effects.push(effect);
+        if fault::is_made("an effect before its commit") {
+            return Some(effect);
+        } else if !self.pending.is_empty() {
+            self.pending.add(effect);
         } else if let Some(held) = &mut self.in_flight {
-            held.effects.push(effect);
+            held.add(effect);
         } else {
             return Some(effect);
         }
         None
+    }
+
+    /// Whether this attempt is still to be interrupted. A run whose key has expired may be forgotten, and its id accepted
+    /// again, before that: what starts then under the same name must come after it, or it is what is interrupted.
+    pub(crate) fn holds_cancel_of(&self, id: &AttemptId) -> bool {
+        let holds =
+            |held: &Held| held.cancelled.contains(id) && !fault::is_made("a start ahead of an old cancel");
+        holds(&self.pending) || self.in_flight.as_ref().is_some_and(holds)
     }
 
     /// Says `answer`, which shows `run` as it is now: at once if all of that is durable, else after the commit that
@@ -103,9 +140,11 @@ impl Gate {
         let holds = |held: &Held| match run {
             _ if held.proof => true,
             Some(run) => held.runs.contains(&run),
-            None => !held.runs.is_empty(),
+            None => held.any,
         };
-        if holds(&self.pending) {
+        if fault::is_made("an answer before its commit") {
+            answer();
+        } else if holds(&self.pending) {
             self.pending.answers.push(answer);
         } else if let Some(held) = self.in_flight.as_mut().filter(|held| holds(held)) {
             held.answers.push(answer);
@@ -173,13 +212,25 @@ mod tests {
         assert_eq!(said.load(Ordering::SeqCst), 2);
     }
 
+    fn id() -> AttemptId {
+        AttemptId { run: run(1), path: reipaz_core::ids::StepPath::top("a"), attempt: 1 }
+    }
+
+    #[test]
+    fn a_cancel_is_known_until_it_is_released() {
+        let mut gate = Gate::default();
+        gate.hold_record(Bytes::from_static(b"a"), Some(run(1)));
+        assert!(gate.hold_effect(Effect::CancelAttempt(id())).is_none());
+        assert!(gate.holds_cancel_of(&id()));
+        assert!(!gate.holds_cancel_of(&AttemptId { attempt: 2, ..id() }));
+        gate.next_commit().expect("one record waits");
+        assert!(gate.holds_cancel_of(&id()), "in flight is not released");
+        drop(gate.committed());
+        assert!(!gate.holds_cancel_of(&id()));
+    }
+
     #[test]
     fn an_effect_of_what_is_durable_comes_back_at_once() {
-        let id = || reipaz_core::ids::AttemptId {
-            run: run(1),
-            path: reipaz_core::ids::StepPath::top("a"),
-            attempt: 1,
-        };
         let mut gate = Gate::default();
         assert!(gate.hold_effect(Effect::CancelAttempt(id())).is_some(), "nothing is held");
 

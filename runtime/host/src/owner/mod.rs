@@ -13,9 +13,12 @@
 //! machine, a stopped process). A commit finds out; so after a pause nothing is said before one has gone through.
 
 mod command;
+mod executor;
 mod gate;
 mod linger;
 mod log;
+#[cfg(test)]
+mod simulation;
 mod tasks;
 mod waiters;
 
@@ -24,21 +27,27 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use reipaz_core::{
     codec,
     event::{Event, Fact},
+    fault,
     ids::RunId,
+    limit::LimitFact,
     partition::{Decision, Effect, Input, Partition, PartitionConfig, Reply, Submit},
 };
 use reipaz_journal::{Arrived, Cursor, Deliveries, Journal, Opened, PartitionLog};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::Instant,
+};
 
 pub(crate) use self::{
     command::{Command, Submitted},
+    executor::Executor,
     tasks::TaskRules,
 };
 use self::{
@@ -49,10 +58,10 @@ use self::{
     waiters::{Waiter, Waiters},
 };
 use crate::{
-    attempts::Attempts,
-    clock::{self, PartitionClock},
-    tasks::result,
-    view,
+    alerts::Tap,
+    clock::{Clock, PartitionClock},
+    message::{self, PeerMessage},
+    tasks as format, view,
 };
 
 /// See the module.
@@ -94,6 +103,10 @@ pub(crate) struct OwnerStatus {
     pub(crate) lag: AtomicU64,
     /// The disk is full: nothing new is accepted.
     pub(crate) no_space: AtomicBool,
+    /// Places taken under the limits whose home the partition is.
+    pub(crate) limits_held: AtomicU64,
+    /// Runs and attempts that wait for one.
+    pub(crate) limits_queued: AtomicU64,
     /// Runs that are not terminal.
     pub(crate) live_runs: AtomicU64,
     /// Terminal runs still in memory.
@@ -108,15 +121,23 @@ pub(crate) struct OwnerStatus {
     pub(crate) recovery_us: AtomicU64,
     /// How many events it read for that, those of the checkpoint included.
     pub(crate) recovery_events: AtomicU64,
+    /// The newest durable position.
+    pub(crate) durable: AtomicU64,
+    /// Up to where rows are stored.
+    pub(crate) stored: AtomicU64,
+    /// For how long the oldest row is missing that is not stored, milliseconds.
+    pub(crate) sink_lag_ms: AtomicU64,
 }
 
 /// Everything an owner is made of.
-pub(crate) struct OwnerParts {
+pub(crate) struct OwnerParts<X> {
     pub(crate) partition: u32,
     pub(crate) journal: Arc<dyn Journal>,
-    pub(crate) attempts: Attempts,
+    pub(crate) attempts: X,
+    pub(crate) clock: Arc<dyn Clock>,
     pub(crate) outcomes: mpsc::Receiver<Input>,
     pub(crate) stored: watch::Receiver<u64>,
+    pub(crate) alerts: Tap,
     pub(crate) config: PartitionConfig,
     pub(crate) checkpoint_bytes: u64,
     pub(crate) status: Arc<OwnerStatus>,
@@ -159,8 +180,8 @@ pub enum OwnerError {
 }
 
 /// A recovered owner, ready to run.
-pub(crate) struct Owner {
-    parts: OwnerParts,
+pub(crate) struct Owner<X> {
+    parts: OwnerParts<X>,
     core: Partition,
     clock: PartitionClock,
     gate: Gate,
@@ -183,12 +204,21 @@ pub(crate) struct Owner {
     /// Only where the journal is shared.
     linger: Option<Linger>,
     swept_at: Instant,
+    /// When its intake ended.
+    over_since: Option<Instant>,
 }
 
-impl Owner {
+/// What comes after a turn of the loop.
+#[derive(PartialEq, Eq)]
+enum Turned {
+    GoOn,
+    Stop,
+}
+
+impl<X: Executor> Owner<X> {
     /// Opens the partition's journal and folds it. Nothing is re-issued before [`Owner::run`].
     pub(crate) async fn recover(
-        parts: OwnerParts,
+        parts: OwnerParts<X>,
         deliveries: &mut dyn Deliveries<Command>,
     ) -> Result<Self, OwnerError> {
         let began = Instant::now();
@@ -217,9 +247,14 @@ impl Owner {
         }
         core.set_position(end);
         parts.status.taken_up.store(consumed.unwrap_or_default().tasks, Ordering::Relaxed);
-        let clock = PartitionClock::new(core.last_time());
-        let quiet = if clean_stop { Duration::ZERO } else { QUIET_AFTER_UNCLEAN_STOP };
+        let clock = PartitionClock::new(Arc::clone(&parts.clock), core.last_time());
+        let quiet = if clean_stop || fault::is_made("an early start after an unclean stop") {
+            Duration::ZERO
+        } else {
+            QUIET_AFTER_UNCLEAN_STOP
+        };
         let linger = parts.tasks.as_ref().map(|_| Linger::default());
+        let turned_at = parts.clock.boot_time();
         let mut owner = Self {
             parts,
             core,
@@ -230,7 +265,7 @@ impl Owner {
             in_flight: None,
             consumed,
             desk: Desk::default(),
-            turned_at: clock::boot_time(),
+            turned_at,
             encoding: None,
             encoded: None,
             last_checkpoint,
@@ -240,6 +275,7 @@ impl Owner {
             early_from: began + quiet,
             linger,
             swept_at: began,
+            over_since: None,
         };
         let now = owner.clock.now();
         let decision = owner.core.resume(now, clean_stop);
@@ -261,48 +297,49 @@ impl Owner {
 
     /// Decides until it is told to stop. Returns once the journal is closed.
     pub(crate) async fn run(mut self, deliveries: &mut dyn Deliveries<Command>) -> Result<(), OwnerError> {
-        let mut stop = self.parts.stop.clone();
-        let mut over_since: Option<tokio::time::Instant> = None;
-        loop {
-            self.look_for_a_pause();
-            self.start_checkpoint().await;
-            self.start_cut();
-            self.start_commit();
-            let at_least = if self.desk.wants_a_look() { TICK_WHEN_WANTED } else { TICK_AT_LEAST };
-            let next_tick =
-                self.core.next_timer().map_or(at_least, |due| self.clock.until(due)).min(at_least);
-            tokio::select! {
-                biased;
-                (log, job) = in_flight(&mut self.in_flight) => self.log_is_free(log, job)?,
-                Some(input) = self.parts.outcomes.recv() => self.decide(input),
-                arrived = deliveries.recv(), if over_since.is_none() => match arrived {
-                    Some(delivery) => self.deliver(delivery),
-                    None => over_since = Some(tokio::time::Instant::now()),
-                },
-                () = until(over_since.map(|since| since + TOLD_WITHIN)) => {
-                    return Err(OwnerError::Intake { partition: self.parts.partition });
-                }
-                Ok(()) = self.parts.stored.changed() => {
-                    let position = *self.parts.stored.borrow_and_update();
-                    self.decide(Input::Stored(position));
-                }
-                () = until(self.linger.as_ref().and_then(Linger::until)), if self.log.is_some() => {}
-                () = tokio::time::sleep(next_tick) => {
-                    self.pass_what_holds_nothing(deliveries);
-                    self.decide(Input::Tick);
-                }
-                _ = stop.wait_for(Option::is_some) => break,
-            }
-            self.take_waiting(deliveries);
-        }
+        while self.turn(deliveries).await? == Turned::GoOn {}
         self.drain().await
+    }
+
+    /// Waits for an input, and decides about it and what else has arrived. Dropped while it waits it has lost nothing.
+    async fn turn(&mut self, deliveries: &mut dyn Deliveries<Command>) -> Result<Turned, OwnerError> {
+        self.look_for_a_pause();
+        self.start_checkpoint().await;
+        self.start_cut();
+        self.start_commit();
+        let at_least = if self.desk.wants_a_look() { TICK_WHEN_WANTED } else { TICK_AT_LEAST };
+        let next_tick = self.core.next_timer().map_or(at_least, |due| self.clock.until(due)).min(at_least);
+        tokio::select! {
+            biased;
+            (log, job) = in_flight(&mut self.in_flight) => self.log_is_free(log, job)?,
+            Some(input) = self.parts.outcomes.recv() => self.decide(input),
+            arrived = deliveries.recv(), if self.over_since.is_none() => match arrived {
+                Some(delivery) => self.deliver(delivery),
+                None => self.over_since = Some(Instant::now()),
+            },
+            () = until(self.over_since.map(|since| since + TOLD_WITHIN)) => {
+                return Err(OwnerError::Intake { partition: self.parts.partition });
+            }
+            Ok(()) = self.parts.stored.changed() => {
+                let position = *self.parts.stored.borrow_and_update();
+                self.decide(Input::Stored(position));
+            }
+            () = until(self.linger.as_ref().and_then(Linger::until)), if self.log.is_some() => {}
+            () = tokio::time::sleep(next_tick) => {
+                self.pass_what_holds_nothing(deliveries);
+                self.decide(Input::Tick);
+            }
+            () = told_to_stop(&mut self.parts.stop) => return Ok(Turned::Stop),
+        }
+        self.take_waiting(deliveries);
+        Ok(Turned::GoOn)
     }
 
     /// See the module.
     fn look_for_a_pause(&mut self) {
-        let now = clock::boot_time();
+        let now = self.parts.clock.boot_time();
         let gap = now.saturating_sub(std::mem::replace(&mut self.turned_at, now));
-        if gap > PROVE_AFTER && self.parts.tasks.is_some() {
+        if gap > PROVE_AFTER && self.parts.tasks.is_some() && !fault::is_made("no proof after a pause") {
             tracing::warn!(
                 partition = self.parts.partition,
                 pause_ms = gap.as_millis() as u64,
@@ -342,8 +379,16 @@ impl Owner {
                 self.consume(delivery.cursor);
                 self.command(command);
             }
-            Arrived::Message(bytes) => match crate::tasks::from_message(&bytes) {
-                Some(task) => self.desk.add(task, delivery.cursor),
+            Arrived::Message(bytes) => match message::read(&bytes) {
+                Some(PeerMessage::Task(task)) => {
+                    // What may have to wait waits among the tasks, or later messages could not be consumed before it.
+                    self.consume(delivery.cursor);
+                    self.gate.hold_task(self.parts.partition, format::forward(task));
+                }
+                Some(PeerMessage::Limit(message)) => {
+                    self.consume(delivery.cursor);
+                    self.decide(Input::Limit(message));
+                }
                 // One from a newer version is not ours to guess at.
                 None => {
                     self.consume(delivery.cursor);
@@ -354,7 +399,12 @@ impl Owner {
                     );
                 }
             },
-            Arrived::Task(task) => self.desk.add(task, delivery.cursor),
+            Arrived::Task(task) => {
+                if fault::is_made("a cursor ahead of its batch") {
+                    self.consume(delivery.cursor);
+                }
+                self.desk.add(task, delivery.cursor);
+            }
         }
     }
 
@@ -402,7 +452,15 @@ impl Owner {
                     }
                 }
             },
+            Command::Overdue { before, answer } => {
+                let overdue = view::overdue(&self.core, before);
+                self.gate.say(None, Box::new(move || drop(answer.send(overdue))));
+            }
             Command::CaughtUp { tasks, answer } => self.desk.tell_when(tasks, answer),
+            Command::Limits { most, answer } => {
+                let limits = view::limits(&self.core, most);
+                self.gate.say(None, Box::new(move || drop(answer.send(limits))));
+            }
             Command::List { query, answer } => {
                 let page = view::page(&self.core, &query);
                 self.gate.say(None, Box::new(move || drop(answer.send(page))));
@@ -418,7 +476,9 @@ impl Owner {
         let asked = submit.run;
         match self.decide_and_reply(Input::Submit(submit)) {
             Reply::Accepted { run, existing } => match self.core.run(run) {
-                None => drop(answer.send(Submitted::Elsewhere(run))),
+                None => {
+                    self.gate.say(Some(run), Box::new(move || drop(answer.send(Submitted::Elsewhere(run)))));
+                }
                 Some(found) => {
                     let waiter = Waiter::Submitted { existing, answer };
                     if !until_terminal || found.status().is_terminal() {
@@ -466,6 +526,14 @@ impl Owner {
                     }
                     Some(event.run)
                 }
+                Event::Limit(event) => {
+                    if let LimitFact::Granted(holder) = &event.fact {
+                        let waited = event.at.since(holder.at).as_secs_f64();
+                        metrics::histogram!("reipaz_limit_wait_seconds", "kind" => event.limit.kind.as_str())
+                            .record(waited);
+                    }
+                    None
+                }
                 _ => None,
             };
             if let Some(run) = about
@@ -475,10 +543,13 @@ impl Owner {
                 changed.push(run);
             }
             self.gate.hold_record(Bytes::from(codec::encode(event)), about);
+            if let Some(tell) = self.parts.alerts.look(self.parts.partition, event, &self.core) {
+                self.gate.say(about, tell);
+            }
         }
         self.parts.status.events.fetch_add(decision.events.len() as u64, Ordering::Relaxed);
         for message in decision.messages {
-            self.gate.hold_message(message.to, Bytes::from(message.body));
+            self.gate.hold_message(message.to, message::write(message.message));
         }
         for effect in decision.effects {
             if self.may_start_early(&effect) {
@@ -492,8 +563,12 @@ impl Owner {
         }
         for run in changed {
             let Some(state) = self.core.run(run) else { continue };
-            if self.parts.tasks.is_some() && ended.contains(&run) {
-                self.gate.hold_published(result(state));
+            // A decision may come back to a run after others; its end is told of once.
+            if let Some(end) = ended.iter().position(|ended| *ended == run) {
+                ended.swap_remove(end);
+                if self.parts.tasks.is_some() {
+                    self.gate.hold_published(format::result(state));
+                }
             }
             for waiter in self.waiters.take_met(state) {
                 self.gate.say(Some(run), waiter.answer(state));
@@ -504,7 +579,9 @@ impl Owner {
     fn may_start_early(&self, effect: &Effect) -> bool {
         match effect {
             Effect::StartAttempt(start) => {
-                Instant::now() >= self.early_from && self.parts.attempts.is_silent(start)
+                Instant::now() >= self.early_from
+                    && !self.gate.holds_cancel_of(&start.id)
+                    && self.parts.attempts.is_silent(start)
             }
             // An expression can reveal nothing; its result is an event of its own.
             Effect::EvaluateOutput(_) => Instant::now() >= self.early_from,
@@ -515,6 +592,7 @@ impl Owner {
     fn perform(&mut self, effect: Effect) {
         match effect {
             Effect::StartAttempt(start) => self.parts.attempts.start(*start),
+            Effect::CancelAttempt(_) if fault::is_made("a cancelled attempt not interrupted") => {}
             Effect::CancelAttempt(id) => self.parts.attempts.cancel(&id),
             Effect::EvaluateOutput(evaluate) => {
                 if let Some(done) = self.parts.attempts.evaluate_output(*evaluate) {
@@ -530,11 +608,12 @@ impl Owner {
         self.parts.attempts.stop_starting();
         self.linger = None;
         let patience = self.parts.stop.borrow().unwrap_or_default();
-        let deadline = tokio::time::Instant::now() + patience;
+        let deadline = Instant::now() + patience;
         self.waiters.clear();
         while self.parts.attempts.running() > 0 {
             self.start_commit();
             tokio::select! {
+                biased;
                 (log, job) = in_flight(&mut self.in_flight) => self.log_is_free(log, job)?,
                 Some(input) = self.parts.outcomes.recv() => self.decide(input),
                 () = self.parts.attempts.one_ended() => {}
@@ -568,14 +647,24 @@ impl Owner {
     fn publish_status(&self) {
         let status = &self.parts.status;
         status.live_runs.store(self.core.live_runs() as u64, Ordering::Relaxed);
+        status.durable.store(self.durable, Ordering::Relaxed);
+        status.stored.store(*self.parts.stored.borrow(), Ordering::Relaxed);
+        let (held, queued) = self.core.places();
+        status.limits_held.store(held as u64, Ordering::Relaxed);
+        status.limits_queued.store(queued as u64, Ordering::Relaxed);
         status.terminal_runs.store(self.core.terminal_runs() as u64, Ordering::Relaxed);
     }
 }
 
 /// That moment; never, if there is none.
-async fn until(moment: Option<tokio::time::Instant>) {
+async fn until(moment: Option<Instant>) {
     match moment {
         Some(moment) => tokio::time::sleep_until(moment).await,
         None => std::future::pending().await,
     }
+}
+
+/// Until somebody says so, or nobody can any more.
+async fn told_to_stop(stop: &mut watch::Receiver<Option<Duration>>) {
+    let _ = stop.wait_for(Option::is_some).await;
 }

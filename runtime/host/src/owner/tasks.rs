@@ -9,7 +9,7 @@ use reipaz_core::partition::{Input, Refusal, Reply};
 use reipaz_journal::{Cursor, Deliveries, Task};
 use tokio::sync::oneshot::{self, error::TryRecvError};
 
-use super::{Command, INPUTS_PER_TURN, Owner, command};
+use super::{Command, Executor, INPUTS_PER_TURN, Owner, command};
 use crate::{
     catalog::Catalog,
     facade::FacadeError,
@@ -110,7 +110,7 @@ impl Desk {
     }
 }
 
-impl Owner {
+impl<X: Executor> Owner<X> {
     /// Decides about the tasks that wait, as far as they may be decided now.
     pub(super) fn work_at_the_desk(&mut self, deliveries: &mut dyn Deliveries<Command>) {
         let mut full = false;
@@ -172,13 +172,14 @@ impl Owner {
     fn look_at(&mut self, task: Task) -> Looked {
         let Some(rules) = self.parts.tasks.clone() else { return Looked::Decided };
         let count = |status: &std::sync::atomic::AtomicU64| status.fetch_add(1, Ordering::Relaxed);
+        let task = tasks::forwarded(task);
         let rejection = match tasks::read(&task, rules.partitions) {
             Err(rejection) => rejection,
             Ok(asked) => {
                 let home = asked.run().partition(rules.partitions);
                 if home != self.parts.partition {
                     count(&self.parts.status.tasks);
-                    self.gate.hold_message(home, tasks::to_message(&task));
+                    self.gate.hold_task(home, tasks::forward(task));
                     return Looked::Decided;
                 }
                 match self.decide_about(asked, &task, &rules) {

@@ -14,6 +14,7 @@ use reipaz_core::{
     partition::RunStatus,
     time::Timestamp,
 };
+use reipaz_engine::BreakerId;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -308,6 +309,26 @@ impl Facade for Double {
     async fn sql(&self, query: &str, format: &str) -> Result<Bytes, FacadeError> {
         self.take_refusal()?;
         Ok(Bytes::from(format!("{format}: {query}")))
+    }
+
+    fn alerts(&self) -> AlertsView {
+        AlertsView { webhooks: 2, ..AlertsView::default() }
+    }
+
+    async fn test_alerts(&self) -> AlertsTest {
+        AlertsTest::default()
+    }
+
+    fn breakers(&self) -> BreakersView {
+        BreakersView::default()
+    }
+
+    fn change_breaker(&self, _: &BreakerId, _: BreakerHand) -> BreakersView {
+        BreakersView::default()
+    }
+
+    async fn limits(&self) -> Result<LimitsView, FacadeError> {
+        Ok(LimitsView::default())
     }
 
     fn readiness(&self) -> Readiness {

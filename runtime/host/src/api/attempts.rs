@@ -1,0 +1,116 @@
+//! Every attempt of a run: what it ran, how it ended, what it said last, what follows. All of it stands in the run's
+//! events; here they are put together, so this works alike for runs in memory and for those that only ClickHouse has.
+
+mod told;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use axum::extract::{Path, State};
+use http::StatusCode;
+use reipaz_core::{
+    ids::{RunId, StepPath},
+    partition::RunStatus,
+    plan::PluginPin,
+};
+use serde::Deserialize;
+use serde_json::Value;
+
+use self::told::Teller;
+use super::{
+    Shared, kinds, limits,
+    problem::Problem,
+    query::{self, Params},
+    respond::{self, Answer},
+    runs::run_id,
+};
+use crate::facade::{AttemptStatus, AttemptView, AttemptsPage};
+
+/// Query of [`list`].
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AttemptParams {
+    after: Option<usize>,
+    step: Option<String>,
+    status: Option<AttemptStatus>,
+    limit: Option<usize>,
+}
+
+/// `GET /v1/runs/{id}/attempts`.
+pub(super) async fn list(
+    State(shared): State<Arc<Shared>>,
+    Path(id): Path<String>,
+    Params(params): Params<AttemptParams>,
+) -> Answer {
+    let id = run_id(&id)?;
+    let limit = query::page_limit(params.limit, limits::ATTEMPTS_PAGE)?;
+    let step = params.step.as_deref().map(query::step_path);
+    let run = shared.facade.run(id).await?;
+    let version = shared.facade.workflow_version(&run.workflow, run.version).await?;
+    let wanted = |attempt: &AttemptView| {
+        step.as_ref().is_none_or(|step| attempt.step == *step)
+            && params.status.is_none_or(|status| attempt.status == status)
+    };
+    let all = all(&shared, id, run.status).await?.into_iter().filter(wanted);
+    let after = params.after.unwrap_or(0);
+    let mut attempts: Vec<_> = all.skip(after).take(limit + 1).collect();
+    let next_after = (attempts.len() > limit).then_some(after + limit);
+    attempts.truncate(limit);
+    for attempt in &mut attempts {
+        attempt.plugin = plugin(&version.document, &version.plugins, &attempt.step);
+    }
+    respond::json(StatusCode::OK, &AttemptsPage { attempts, next_after, status: run.status })
+}
+
+async fn all(shared: &Shared, id: RunId, status: RunStatus) -> Result<Vec<AttemptView>, Problem> {
+    let mut teller = Teller::default();
+    let mut after = 0;
+    loop {
+        let events = shared.facade.events(id, after, limits::EVENTS_PAGE.1).await?;
+        let Some(last) = events.last() else { return Ok(teller.attempts(status)) };
+        after = last.seq;
+        for event in &events {
+            teller.hear(&event.json).map_err(|error| {
+                Problem::new(
+                    &kinds::INTERNAL,
+                    format!("event {} of {id} is not understood: {error}", event.seq),
+                )
+            })?;
+        }
+    }
+}
+
+/// What the document's step uses: `/fetch/on_failure/cached` stands at `steps.fetch.on_failure.steps.cached`.
+fn plugin(document: &Value, pins: &BTreeMap<String, PluginPin>, step: &StepPath) -> Option<PluginPin> {
+    let mut at = document;
+    for name in step.0.split('/').skip(1) {
+        at = match name {
+            "on_failure" => &at["on_failure"],
+            name => &at["steps"][name],
+        };
+    }
+    pins.get(at["uses"].as_str()?).cloned()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_steps_plugin_is_found_wherever_it_stands() {
+        let document = json!({
+            "steps": {"fetch": {"uses": "a@1", "on_failure": {"steps": {"cached": {"uses": "b@1"}}}}},
+            "on_failure": {"steps": {"tell": {"uses": "c@1"}}},
+        });
+        let pin = |name: &str| {
+            let digest = reipaz_core::ids::Digest::of(name.as_bytes());
+            PluginPin { name: name.to_owned(), version: "1.0.0".to_owned(), digest, retry: None }
+        };
+        let pins = ["a", "b", "c"].map(|name| (format!("{name}@1"), pin(name))).into();
+        for (path, name) in [("/fetch", "a"), ("/fetch/on_failure/cached", "b"), ("/on_failure/tell", "c")] {
+            assert_eq!(plugin(&document, &pins, &StepPath(path.into())), Some(pin(name)));
+        }
+        assert_eq!(plugin(&document, &pins, &StepPath("/gone".into())), None);
+    }
+}
