@@ -63,6 +63,7 @@ pub struct Settings {
     environment: Vec<(String, String)>,
     clickhouse: ClickHouse,
     wrapper: Vec<String>,
+    in_memory: bool,
 }
 
 impl Settings {
@@ -73,6 +74,7 @@ impl Settings {
             environment: Vec::new(),
             clickhouse: ClickHouse::Off,
             wrapper: Vec::new(),
+            in_memory: false,
         }
     }
 
@@ -104,6 +106,12 @@ impl Settings {
     /// Started through another program, whose arguments the host's command line follows.
     pub fn through(mut self, wrapper: &[&str]) -> Self {
         self.wrapper = wrapper.iter().map(|&word| word.to_owned()).collect();
+        self
+    }
+
+    /// With its data in memory, where that can be: then no disk has a share in what is measured.
+    pub fn in_memory(mut self) -> Self {
+        self.in_memory = true;
         self
     }
 
@@ -151,7 +159,13 @@ impl Host {
 
     /// A host that was not started yet.
     pub fn prepare(settings: Settings) -> Self {
-        let folder = tempfile::Builder::new().prefix("reipaz-e2e-").tempdir().expect("a temporary folder");
+        let memory = Path::new("/dev/shm");
+        let parent = match settings.in_memory && memory.is_dir() {
+            true => memory.to_owned(),
+            false => std::env::temp_dir(),
+        };
+        let folder = tempfile::Builder::new().prefix("reipaz-e2e-").tempdir_in(parent);
+        let folder = folder.expect("a temporary folder");
         let address = free_address();
         let client = Client::new(&format!("http://{address}"));
         Self { settings, folder, address, child: None, client }
@@ -361,6 +375,16 @@ impl Host {
             stat.rsplit_once(')').expect("a name in brackets").1.split_whitespace().collect();
         let ticks: u64 = [11, 12].iter().map(|&i| fields[i].parse::<u64>().expect("a number of ticks")).sum();
         Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second())
+    }
+}
+
+impl Host {
+    /// The most memory that the process has had resident, bytes.
+    pub fn resident_peak_bytes(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("the host is running");
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("its peak");
+        let kib: u64 = peak.trim().trim_end_matches(" kB").parse().expect("a number of KiB");
+        kib << 10
     }
 }
 

@@ -18,6 +18,7 @@ pub mod scaffold;
 pub mod upstream;
 pub mod wait;
 pub mod workflows;
+pub mod yaml;
 
 /// A time as the API writes it, since 1970.
 pub fn time(value: &serde_json::Value) -> std::time::Duration {

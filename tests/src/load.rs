@@ -210,10 +210,7 @@ pub async fn judge(
         let view = host.client().get(&format!("/v1/runs/{run}")).await.expect(200).json();
         assert_eq!(view["status"], "completed", "{view}");
     }
-    let mut calls: BTreeMap<String, usize> = BTreeMap::new();
-    for call in upstream.calls() {
-        *calls.entry(call.header("idempotency-key").to_owned()).or_default() += 1;
-    }
+    let calls = upstream.calls_by_key();
     assert_eq!(calls.len(), told.len(), "each run called");
     Judgement { took, repeated: calls.values().map(|times| times - 1).sum() }
 }

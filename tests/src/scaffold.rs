@@ -7,12 +7,16 @@ use crate::{cli::Cli, host::repository};
 
 /// The component of the step in `tests/steps/<name>`, built if need be.
 pub async fn component(name: &str) -> PathBuf {
+    guest(&format!("reipaz-tests-{name}")).await
+}
+
+/// The component of a package that is one, built if need be.
+pub async fn guest(package: &str) -> PathBuf {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let target = std::env::var_os("CARGO_TARGET_DIR")
         .map_or_else(|| repository().join("target"), |folder| repository().join(folder))
         // Where the standard plugins are built, so the SDK is there already.
         .join("guests");
-    let package = format!("reipaz-tests-{name}");
     let target_dir = target.to_str().expect("the target directory is UTF-8");
     let arguments = [
         "build",
@@ -22,7 +26,7 @@ pub async fn component(name: &str) -> PathBuf {
         "--profile",
         "guest",
         "-p",
-        &package,
+        package,
         "--target-dir",
         target_dir,
     ];

@@ -1,6 +1,7 @@
 //! The outside world: a local HTTP server whose answers a test decides, and which remembers who called.
 
 use std::{
+    collections::BTreeMap,
     future::Future,
     net::SocketAddr,
     pin::Pin,
@@ -119,6 +120,15 @@ impl Upstream {
     /// Who called so far.
     pub fn calls(&self) -> Vec<Call> {
         self.state.calls.lock().expect("no handler panicked").clone()
+    }
+
+    /// How many calls came, by their idempotency keys.
+    pub fn calls_by_key(&self) -> BTreeMap<String, usize> {
+        let mut counts = BTreeMap::new();
+        for call in self.calls() {
+            *counts.entry(call.header("idempotency-key").to_owned()).or_default() += 1;
+        }
+        counts
     }
 
     /// How many calls came and were not answered yet. A caller that went away without its answer is not counted.

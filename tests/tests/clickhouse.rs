@@ -50,8 +50,8 @@ async fn outputs_stand_in_clickhouse_as_in_the_api() {
             assert_eq!(row["error_code"], run["error"]["code"], "{row}");
         }
     }
-    let attempts = host.sql("SELECT run, step, status, output FROM attempts").await;
-    assert_eq!(attempts.len(), 31);
+    let attempts = "SELECT run, step, status, output FROM attempts";
+    let attempts = host.sql_until(attempts, ROWS_WITHIN, |rows| rows.len() == 31).await;
     for run in &runs {
         for attempt in attempts.iter().filter(|attempt| attempt["run"] == run["id"]) {
             let step = &run["steps"][text(&attempt["step"])];

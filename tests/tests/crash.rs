@@ -84,10 +84,7 @@ async fn a_killed_host_loses_no_accepted_run_and_ends_none_twice() {
     assert!(accepted.iter().all(|id| ends.get(id) == Some(&1)), "{ends:?}");
 
     // and the server was called at most once more for each attempt that was in flight.
-    let mut calls: BTreeMap<String, usize> = BTreeMap::new();
-    for call in upstream.calls() {
-        *calls.entry(call.header("idempotency-key").to_owned()).or_default() += 1;
-    }
+    let calls = upstream.calls_by_key();
     let keys: BTreeSet<String> = accepted.iter().map(|id| format!("{id}/call")).collect();
     assert_eq!(
         calls.keys().cloned().collect::<BTreeSet<_>>(),

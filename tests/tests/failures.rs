@@ -188,3 +188,92 @@ async fn many_failed_runs_are_retried_a_few_a_second() {
     }
     assert_eq!(upstream.calls().len(), 8);
 }
+
+/// `call` and steps that put its failure right, a run that tells of its own failure, and a step after all of that.
+const HANDLED: &str = "reipaz: 1
+name: handled
+timeout: 30s
+steps:
+  call:
+    uses: http_request@1
+    with: {url: '${ $input.url }'}
+    on_failure:
+      steps:
+        cached: {uses: http_request@1, with: {url: '${ $input.cache }', headers: {x-why: '${ $error.code }'}}}
+        length: {uses: transform@1, with: {data: '${ $steps.cached.output.body }', filter: length}}
+      output: {length: '${ $steps.length.output }'}
+  last: {uses: transform@1, with: {data: '${ $steps.call.output }', filter: '[., 1]'}}
+on_failure:
+  steps:
+    tell: {uses: http_request@1, with: {method: POST, url: '${ $input.hook }', body: '${ $error }'}}
+output: '${ $steps.last.output }'
+";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failure_has_steps_of_its_own_and_so_has_the_runs() {
+    let upstream = server().await;
+    let mut host = Host::start(Settings::new()).await;
+    host.client().must_publish(HANDLED).await;
+    let cache = upstream.url("/?200");
+    let input = |url: &str, cache: &str| json!({"url": url, "cache": cache, "hook": upstream.url("/hook")});
+
+    // Given a call that fails, its own steps put it right.
+    let run = host.client().run("handled", &input(&upstream.url("/?404"), &cache)).await;
+    assert_eq!((&run["status"], &run["output"]), (&json!("completed"), &json!([{"length": 7}, 1])), "{run}");
+    assert_eq!(step(&run)["error"]["code"], "http_404");
+    assert_eq!(run["steps"]["/call/on_failure/cached"]["status"], "completed");
+    assert!(run["steps"].get("/on_failure/tell").is_none(), "nobody called for it: {run}");
+    assert_eq!(upstream.calls().last().expect("a call").header("x-why"), "http_404");
+
+    // If they fail too, the run tells of it before it ends, with what failed first.
+    let run = host.client().run("handled", &input(&upstream.url("/?404"), &upstream.url("/?410"))).await;
+    assert_eq!((&run["status"], &run["error"]["code"]), (&json!("failed"), &json!("http_404")), "{run}");
+    assert_eq!(run["steps"]["/call/on_failure/cached"]["error"]["code"], "http_410");
+    let told = upstream.calls().into_iter().find(|call| call.path == "/hook").expect("it was told").json();
+    assert_eq!((&told["step"], &told["code"]), (&json!("/call"), &json!("http_404")), "{told}");
+
+    // A run in which nothing goes wrong shows nothing of it, and after a crash all is as it was.
+    let fine = host.client().run("handled", &input(&cache, &cache)).await;
+    assert_eq!(fine["steps"].as_object().map(serde_json::Map::len), Some(2), "{fine}");
+    host.kill();
+    host.start_again().await;
+    let path = format!("/v1/runs/{}", run["id"].as_str().expect("an id"));
+    assert_eq!(host.client().get(&path).await.expect(200).json(), run);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_attempt_is_told_with_what_it_ran_and_why_it_failed() {
+    let upstream = server().await;
+    let rule = "    retry: {attempts: 2, base: 100ms, jitter: none}\n";
+    let host = host_with(rule).await;
+    let run = host.client().run("calls", &json!({"url": upstream.url("/?503")})).await;
+    assert_eq!(run["status"], "failed", "{run}");
+    let id = run["id"].as_str().expect("an id");
+    let path = format!("/v1/runs/{id}/attempts");
+    let page = host.client().get(&path).await.expect(200).json();
+    let attempts = page["attempts"].as_array().expect("a list");
+    assert_eq!(attempts.len(), 2, "{page}");
+    let plugin = host.client().get("/v1/plugins/http_request").await.expect(200).json();
+    for (n, attempt) in attempts.iter().enumerate() {
+        assert_eq!((&attempt["step"], &attempt["attempt"]), (&json!("/call"), &json!(n + 1)));
+        assert_eq!((&attempt["status"], &attempt["error"]["code"]), (&json!("failed"), &json!("http_503")));
+        assert_eq!(attempt["plugin"]["digest"], plugin["digest"], "{attempt}");
+        assert!(attempt["input_digest"].as_str().is_some_and(|digest| digest.starts_with("sha256:")));
+    }
+    assert_eq!(attempts[0]["next"]["delay_ms"], 100, "{page}");
+    assert_eq!((&attempts[0]["next"]["reason"], &attempts[1]["next"]), (&json!("backoff"), &Value::Null));
+
+    // A page at a time, and only some.
+    let first = host.client().get(&format!("{path}?limit=1")).await.expect(200).json();
+    assert_eq!((&first["attempts"][0], &first["next_after"]), (&attempts[0], &json!(1)));
+    let second = host.client().get(&format!("{path}?limit=1&after=1&step=call&status=failed")).await.json();
+    assert_eq!((&second["attempts"][0], &second["next_after"]), (&attempts[1], &Value::Null));
+    let none = host.client().get(&format!("{path}?status=completed")).await.expect(200).json();
+    assert_eq!(none["attempts"], json!([]));
+    assert_eq!(host.client().get(&format!("{path}?status=bad")).await.problem(400), "invalid-query");
+
+    // The command line tells the same, one a line.
+    let lines = host.cli().run(&["attempts", id, "--failed"]).await.success().stdout;
+    let told: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(&told, attempts);
+}

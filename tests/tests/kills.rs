@@ -29,7 +29,7 @@ use serde_json::json;
 const KILLS: u64 = 100;
 const SUBMITTERS: usize = 4;
 /// The workflows below, and the silent one.
-const NAMES: [&str; 4] = ["stubborn", "lenient", "careful", "count"];
+const NAMES: [&str; 5] = ["stubborn", "lenient", "careful", "mended", "count"];
 
 const STUBBORN: &str = "
 reipaz: 1
@@ -68,6 +68,30 @@ steps:
     retry: {attempts: 2, base: 20ms}
     on_failure: pause
 ";
+
+const MENDED: &str = "
+reipaz: 1
+name: mended
+timeout: 20s
+steps:
+  call:
+    uses: http_request@1
+    with: {method: POST, url: '${ $input.url }'}
+    timeout: 2s
+    retry: {attempts: 1}
+    on_failure:
+      steps:
+        mend: {uses: http_request@1, with: {method: POST, url: '${ $input.url }'}, retry: {attempts: 2, base: 20ms}}
+      output: '${ $steps.mend.output }'
+on_failure:
+  timeout: 5s
+  steps:
+    tell: {uses: http_request@1, with: {method: POST, url: '${ $input.url }', body: '${ $error }'}, retry: {attempts: 1}}
+output: '${ $steps.call.output.status }'
+";
+/// So that the server's breaker opens now and then.
+const BREAKERS: &str =
+    "[breakers]\nfailures = 2\nshare = 0.05\nwindow = \"1s\"\nopen_for = \"100ms\"\nopen_for_max = \"200ms\"";
 
 /// A number below `bound`, from the system's randomness.
 fn below(bound: u64) -> u64 {
@@ -123,8 +147,8 @@ async fn a_host_that_is_killed_again_and_again_loses_nothing() {
     let kills = std::env::var("REIPAZ_TEST_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(KILLS);
     let well = Arc::new(AtomicBool::new(false));
     let upstream = server(Arc::clone(&well)).await;
-    let mut host = Host::start(Settings::new()).await;
-    for document in [STUBBORN, LENIENT, CAREFUL, COUNT] {
+    let mut host = Host::start(Settings::new().with_config(BREAKERS)).await;
+    for document in [STUBBORN, LENIENT, CAREFUL, MENDED, COUNT] {
         host.client().must_publish(document).await;
     }
 
@@ -176,10 +200,7 @@ async fn a_host_that_is_killed_again_and_again_loses_nothing() {
     assert!(told.ends.values().all(|ends| *ends == 1), "{:?}", told.ends);
 
     // The outside world was asked once for each attempt, and again for each whose host was killed.
-    let mut calls: BTreeMap<String, usize> = BTreeMap::new();
-    for call in upstream.calls() {
-        *calls.entry(call.header("idempotency-key").to_owned()).or_default() += 1;
-    }
+    let calls = upstream.calls_by_key();
     for (key, calls) in &calls {
         let most = told.attempts.get(key).copied().unwrap_or_default()
             + told.lost.get(key).copied().unwrap_or_default();
@@ -187,15 +208,18 @@ async fn a_host_that_is_killed_again_and_again_loses_nothing() {
     }
     let sum = |counts: &BTreeMap<String, usize>| counts.values().sum::<usize>();
     println!(
-        "{kills} kills, {} runs: all ended, {settled:?} after the last; {} attempts, {} of them lost with their host, {} calls; \
-         {:?} from each start to readiness",
+        "{kills} kills, {} runs: all ended, {settled:?} after the last; {} attempts, {} of them lost with their host, {} parked \
+         behind a breaker; {} failures handled by other steps; {} calls; {:?} from each start to readiness",
         accepted.len(),
         sum(&told.attempts),
         sum(&told.lost),
+        told.parked,
+        told.handled,
         sum(&calls),
         restarts / u32::try_from(kills).unwrap_or(1).max(1),
     );
     assert!(sum(&told.lost) > 0, "the kills hit something");
+    assert!(told.handled > 0 && told.parked > 0, "{} handled, {} parked", told.handled, told.parked);
 }
 
 /// What the journal says, by run or by step's idempotency key.
@@ -206,6 +230,8 @@ struct Told {
     attempts: BTreeMap<String, usize>,
     lost: BTreeMap<String, usize>,
     outcomes: BTreeSet<(String, u32)>,
+    parked: usize,
+    handled: usize,
 }
 
 impl Told {
@@ -228,6 +254,12 @@ impl Told {
                 let new = self.outcomes.insert((format!("{run}{}", finished.path), finished.attempt));
                 assert!(new, "an outcome counts once: {event:?}");
             }
+            Fact::AttemptParked(parked) => {
+                let new = self.outcomes.insert((format!("{run}{}", parked.path), parked.attempt));
+                assert!(new, "an outcome counts once: {event:?}");
+                self.parked += 1;
+            }
+            Fact::HandlingStarted(_) => self.handled += 1,
             Fact::RunFinished(_) => *self.ends.entry(run).or_default() += 1,
             _ => {}
         }

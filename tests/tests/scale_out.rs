@@ -347,10 +347,7 @@ async fn a_host_that_wakes_too_late_changes_nothing() {
         }
     }
     // and each attempt was executed once, but for those that the sleeper had in flight.
-    let mut calls: BTreeMap<String, usize> = BTreeMap::new();
-    for call in upstream.calls() {
-        *calls.entry(call.header("idempotency-key").to_owned()).or_default() += 1;
-    }
+    let calls = upstream.calls_by_key();
     assert_eq!(calls.len(), accepted.len());
     let extra: usize = calls.values().map(|count| count - 1).sum();
     println!("{extra} of {} calls were repeated", calls.len());

@@ -33,8 +33,8 @@ Commands:
   kafka   Run one Apache Kafka broker in the foreground, for tests and for trying things out
             --secured      with a second listener that takes TLS and SASL only
   simulate [SEEDS]
-          Drive the partition's core through faults at random, over so many seeds (default 1,000,000); a failing one
-          is told with the line that replays it
+          Drive the partition's core, then its real owner, through faults at random, each over so many seeds (default
+          1,000,000); a failing one is told with the line that replays it
             --from SEED    begin there
   bench   Measure the release host over HTTP and print the README's table
             --seconds N    measured time of each row (default 15)

@@ -1,4 +1,4 @@
-//! `cargo xtask simulate`: the simulation of `runtime/core`, over many more seeds than a test run looks at.
+//! `cargo xtask simulate`: the simulations of the partition and of its owner, over many more seeds than a test run looks at.
 
 use anyhow::{Context, Result, bail};
 
@@ -17,17 +17,15 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
             count => seeds = number(count)?,
         }
     }
-    let mut command = cargo(&[
-        "test",
-        "--release",
-        "--package",
-        "reipaz-core",
-        "--test",
-        "partition",
-        "simulation",
-        "--",
-        "--nocapture",
-    ]);
+    // Each needs what it tests and no more; the owner's is the one that knows the protocol's faults.
+    simulate(&["--package", "reipaz-core", "--test", "partition", "simulation"], seeds, from)?;
+    let owner = "owner::simulation::whatever";
+    simulate(&["--package", "reipaz", "--features", "fault_points", "--lib", owner], seeds, from)
+}
+
+fn simulate(what: &[&str], seeds: u64, from: u64) -> Result<()> {
+    let mut command = cargo(&["test", "--release"]);
+    command.args(what).args(["--", "--nocapture"]);
     command.env("REIPAZ_SIMULATION_SEEDS", seeds.to_string()).env("REIPAZ_SIMULATION_FROM", from.to_string());
     shell::run(&mut command)
 }

@@ -7,7 +7,9 @@
 use std::{
     io::{BufRead, BufReader, Write},
     path::PathBuf,
-    process::Stdio,
+    process::{Child, ExitStatus, Stdio},
+    thread,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail, ensure};
@@ -27,7 +29,10 @@ const SELECTION: [&str; 3] = ["--workspace", "--features", "reipaz/fault_points"
 const END_TO_END: &str = "reipaz-tests";
 
 /// Tests of these programs measure time or fill the machine: their own tests run one at a time.
-const ALONE: [&str; 5] = ["latency", "crash", "engine", "scale_out", "scale_out_load"];
+const ALONE: [&str; 6] = ["latency", "crash", "engine", "isolation", "scale_out", "scale_out_load"];
+
+/// A test program that takes longer than this hangs: the longest takes a few minutes.
+const HANGS_AFTER: Duration = Duration::from_mins(15);
 
 /// How many tests run at a time elsewhere in the end-to-end crate: each has a host and a ClickHouse, mostly waiting.
 const END_TO_END_THREADS: &str = "3";
@@ -161,6 +166,7 @@ impl Tally {
         let mut child =
             command.stdout(Stdio::piped()).spawn().with_context(|| format!("cannot start {name}"))?;
         let output = child.stdout.take().context("the test program's output")?;
+        let waiting = thread::spawn(move || end_within(child, HANGS_AFTER));
         let mut failed_here = 0;
         for line in BufReader::new(output).split(b'\n') {
             let line = String::from_utf8_lossy(&line?).into_owned();
@@ -170,7 +176,8 @@ impl Tally {
             }
             writeln!(std::io::stdout(), "    {line}")?;
         }
-        let status = child.wait()?;
+        let Ok(status) = waiting.join() else { bail!("cannot wait for {name}") };
+        let status = status?;
         if !status.success() {
             // A program that died without a result line failed at least once.
             failed_here = failed_here.max(1);
@@ -181,6 +188,22 @@ impl Tally {
             bail!("{name} ended with {status}");
         }
         Ok(())
+    }
+}
+
+/// Waits for a program; ends it once it has run for too long.
+fn end_within(mut child: Child, time: Duration) -> Result<ExitStatus> {
+    let began = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status);
+        }
+        if began.elapsed() > time {
+            eprintln!("ended after {} minutes: it hangs", time.as_secs() / 60);
+            child.kill()?;
+            return Ok(child.wait()?);
+        }
+        thread::sleep(Duration::from_millis(50));
     }
 }
 
