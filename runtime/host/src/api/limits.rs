@@ -50,6 +50,13 @@ pub const ATTEMPTS_PAGE: (usize, usize) = (100, 1_000);
 /// Log lines in one answer, unless `limit` says otherwise, and at most.
 pub const LOGS_PAGE: (usize, usize) = (500, 5_000);
 
+/// Runs that one bulk call changes, at most.
+pub const BULK: usize = 100;
+/// Between two of them: 50 a second.
+pub const BULK_EVERY: Duration = Duration::from_millis(20);
+/// How long a bulk call may take, since many functions are cut off at 10 s.
+pub const BULK_TIME: Duration = Duration::from_secs(7);
+
 /// An idempotency key, bytes.
 pub const KEY_BYTES: usize = 255;
 /// Entries of a run's metadata.

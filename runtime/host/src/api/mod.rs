@@ -11,6 +11,7 @@ mod alerts;
 mod attempts;
 mod body;
 mod breakers;
+mod bulk;
 mod cursor;
 mod events;
 mod flow;
@@ -80,6 +81,8 @@ struct Shared {
     facade: Arc<dyn Facade>,
     settings: Settings,
     metrics: MetricsText,
+    /// Bulk changes go one at a time.
+    bulk: tokio::sync::Mutex<()>,
 }
 
 impl fmt::Debug for Shared {
@@ -94,7 +97,7 @@ pub fn router(facade: Arc<dyn Facade>, settings: Settings, metrics: MetricsText)
     let access = Access::new(&settings.tokens, &settings.cors_origins);
     let process = std::process::id();
     let peers = settings.peers.clone();
-    let shared = Arc::new(Shared { facade, settings, metrics });
+    let shared = Arc::new(Shared { facade, settings, metrics, bulk: tokio::sync::Mutex::default() });
     let mut router = Router::new();
     for route in routes::all() {
         router = router.route(route.path, route.handler);

@@ -6,8 +6,8 @@ use axum::routing::{MethodRouter, get, post};
 use http::{Method, Uri};
 
 use super::{
-    Shared, alerts, attempts, breakers, events, flow, kinds, logs, operations, plugins, problem::Problem,
-    runs, sql, submit, workflows,
+    Shared, alerts, attempts, breakers, bulk, events, flow, kinds, logs, operations, plugins,
+    problem::Problem, runs, sql, submit, workflows,
 };
 
 /// One path and what it does.
@@ -34,6 +34,7 @@ pub(super) fn all() -> Vec<Route> {
         route("/v1/workflows/{name}/versions/{version}", GET, get(workflows::version)),
         route("/v1/workflows/{name}/runs", POST, post(submit::submit)),
         route("/v1/runs", GET, get(runs::list)),
+        route("/v1/runs/bulk", POST, post(bulk::change)),
         route("/v1/runs/{id}", GET, get(runs::read)),
         route("/v1/runs/{id}/events", GET, get(events::read)),
         route("/v1/runs/{id}/attempts", GET, get(attempts::list)),

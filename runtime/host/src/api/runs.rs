@@ -71,7 +71,7 @@ impl Shared {
 }
 
 /// Reads the query of [`list`]. By hand, because `status` may be there more than once.
-fn run_query(query: &str) -> Result<RunQuery, Problem> {
+pub(super) fn run_query(query: &str) -> Result<RunQuery, Problem> {
     let mut parsed = RunQuery::default();
     let mut limit = None;
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {

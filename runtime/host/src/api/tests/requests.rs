@@ -1,12 +1,17 @@
 //! What a right request gets.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use http::Method;
-use reipaz_core::partition::{Again, StartFrom};
+use reipaz_core::{
+    ids::RunId,
+    partition::{Again, RunStatus, StartFrom},
+};
 use serde_json::{Value, json};
 
 use super::{super::routes, Api, Settings, double::WORKFLOW};
-use crate::facade::Change;
+use crate::facade::{Change, FacadeError};
 
 #[tokio::test]
 async fn a_submission_is_answered_with_the_run_and_its_place() {
@@ -88,6 +93,52 @@ async fn changes_reach_the_host() {
         Change::Retry(Again { from: StartFrom::Failed, input: Some("null".into()) }),
     ];
     assert_eq!(changes, expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_runs_are_changed_a_part_at_a_time() {
+    // Given 150 runs that go on, and one that has ended.
+    let api = Api::new();
+    let ids: Vec<RunId> = (0..150).map(|number| api.host.add_run(number)).collect();
+    api.host.event(ids[0], "run_finished");
+    let begin = tokio::time::Instant::now();
+    let bulk = |more: &str| format!(r#"{{"change": "cancel", "workflow": "orders"{more}}}"#);
+
+    // When somebody asks what it would be for, nothing happens.
+    let dry = api.post("/v1/runs/bulk", &[], &bulk(r#", "dry_run": true, "limit": 3"#)).await.json();
+    let newest: Vec<String> = ids.iter().rev().take(3).map(ToString::to_string).collect();
+    assert_eq!(dry["runs"], json!(newest));
+    assert_eq!(api.host.changes(), []);
+
+    // Then two calls do it, each run once, at a bounded rate.
+    let first = api.post("/v1/runs/bulk", &[], &bulk(r#", "reason": "enough""#)).await.json();
+    assert_eq!(first["runs"].as_array().map(Vec::len), Some(100));
+    let next = first["next"].as_str().expect("there are more");
+    let second = api.post("/v1/runs/bulk", &[], &bulk(&format!(r#", "cursor": "{next}""#))).await.json();
+    assert_eq!((second["runs"].as_array().map(Vec::len), &second["next"]), (Some(49), &Value::Null));
+    assert!(begin.elapsed() >= Duration::from_millis(147 * 20), "{:?}", begin.elapsed());
+    let changed: Vec<RunId> = api.host.changes().iter().map(|(id, _)| *id).collect();
+    assert_eq!(changed, ids.iter().skip(1).rev().copied().collect::<Vec<_>>());
+    assert_eq!(api.host.changes()[0].1, Change::Cancel { reason: Some("enough".into()) });
+
+    // One that refuses is listed; where nobody can be asked, the call says so.
+    api.host.refuse(FacadeError::WrongStatus { run: ids[149], status: RunStatus::Completed });
+    let refused = api.post("/v1/runs/bulk", &[], &bulk(r#", "limit": 1"#)).await.json();
+    assert_eq!(refused["refused"][0]["type"], "/problems/wrong-status", "{refused}");
+    api.host.refuse(FacadeError::StorageFull);
+    assert_eq!(api.post("/v1/runs/bulk", &[], &bulk("")).await.problem(), (507, "storage-full".to_owned()));
+
+    // What is for everything, or says nothing that can be done, is refused.
+    for wrong in [
+        r#"{"change": "cancel"}"#,
+        r#"{"change": "end", "workflow": "orders"}"#,
+        r#"{"change": "retry", "workflow": "orders", "reason": "again"}"#,
+        r#"{"change": "retry", "workflow": "orders", "limit": 101}"#,
+    ] {
+        assert_eq!(api.post("/v1/runs/bulk", &[], wrong).await.problem(), (400, "malformed-body".to_owned()));
+    }
+    let wrong = api.post("/v1/runs/bulk", &[], &bulk(r#", "status": ["lost"]"#)).await;
+    assert_eq!(wrong.problem(), (400, "invalid-query".to_owned()));
 }
 
 #[tokio::test]
