@@ -15,6 +15,8 @@ use tempfile::TempDir;
 
 use crate::{cli::Cli, client::Client, wait};
 
+/// How long it may take to answer a question before it is asked again.
+const ASKED_WITHIN: Duration = Duration::from_secs(2);
 /// A host that is not ready after this is broken.
 const READY_WITHIN: Duration = Duration::from_secs(60);
 /// A host that has not stopped after this is stuck.
@@ -184,8 +186,11 @@ impl Host {
             if let Some(status) = self.exited() {
                 panic!("the host ended with {status} instead of becoming ready");
             }
-            let answer = self.client.try_send(http::Method::GET, "/readyz", &[], "").await;
-            if answer.is_ok_and(|answer| answer.status == 200) {
+            // A client's pool may hold on to connections of the host before.
+            let asked = self.client.try_send(http::Method::GET, "/readyz", &[], "");
+            if let Ok(Ok(answer)) = tokio::time::timeout(ASKED_WITHIN, asked).await
+                && answer.status == 200
+            {
                 return;
             }
             assert!(begin.elapsed() < READY_WITHIN, "the host was not ready within {READY_WITHIN:?}");

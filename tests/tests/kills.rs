@@ -15,7 +15,10 @@ use std::{
 
 use axum::http::StatusCode;
 use http::Method;
-use reipaz_core::event::{Fact, InterruptCause};
+use reipaz_core::{
+    event::{Fact, InterruptCause},
+    time::Timestamp,
+};
 use reipaz_tests::{
     client::Client,
     host::{Host, Settings},
@@ -24,12 +27,18 @@ use reipaz_tests::{
     wait,
     workflows::COUNT,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 const KILLS: u64 = 100;
 const SUBMITTERS: usize = 4;
+/// How long a submission may take before it is repeated.
+const ASKED_WITHIN: Duration = Duration::from_secs(5);
 /// The workflows below, and the silent one.
-const NAMES: [&str; 5] = ["stubborn", "lenient", "careful", "mended", "count"];
+const NAMES: [&str; 6] = ["stubborn", "lenient", "careful", "mended", "limited", "count"];
+/// Runs of `limited` come in so many groups, ...
+const GROUPS: usize = 3;
+/// ... and so many of each may go on at one time.
+const AT_ONCE: usize = 2;
 
 const STUBBORN: &str = "
 reipaz: 1
@@ -89,6 +98,19 @@ on_failure:
     tell: {uses: http_request@1, with: {method: POST, url: '${ $input.url }', body: '${ $error }'}, retry: {attempts: 1}}
 output: '${ $steps.call.output.status }'
 ";
+const LIMITED: &str = "
+reipaz: 1
+name: limited
+concurrency: {key: '${ $input.group }', limit: 2}
+steps:
+  call:
+    uses: http_request@1
+    with: {method: POST, url: '${ $input.url }'}
+    timeout: 2s
+    retry: {attempts: 2, base: 20ms}
+";
+/// Attempts at one time, so that some wait.
+const PLUGIN_LIMIT: &str = "[plugins.http_request.concurrency]\nlimit = 32";
 /// So that the server's breaker opens now and then.
 const BREAKERS: &str =
     "[breakers]\nfailures = 2\nshare = 0.05\nwindow = \"1s\"\nopen_for = \"100ms\"\nopen_for_max = \"200ms\"";
@@ -124,11 +146,11 @@ async fn submit(
     while !stop.load(Ordering::Relaxed) {
         let n = next.fetch_add(1, Ordering::Relaxed);
         let (key, path) = (format!("kill-{n}"), format!("/v1/workflows/{}/runs", NAMES[n % NAMES.len()]));
-        let body = json!({"input": {"url": url, "n": n}}).to_string();
+        let body = json!({"input": {"url": url, "n": n, "group": n % GROUPS}}).to_string();
         let headers = [("content-type", "application/json"), ("idempotency-key", key.as_str())];
         loop {
-            let answer = client.try_send(Method::POST, &path, &headers, body.clone()).await;
-            if let Ok(answer) = answer
+            let asked = client.try_send(Method::POST, &path, &headers, body.clone());
+            if let Ok(Ok(answer)) = tokio::time::timeout(ASKED_WITHIN, asked).await
                 && answer.status.is_success()
             {
                 let id = answer.json()["id"].as_str().expect("an id").to_owned();
@@ -147,8 +169,8 @@ async fn a_host_that_is_killed_again_and_again_loses_nothing() {
     let kills = std::env::var("REIPAZ_TEST_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(KILLS);
     let well = Arc::new(AtomicBool::new(false));
     let upstream = server(Arc::clone(&well)).await;
-    let mut host = Host::start(Settings::new().with_config(BREAKERS)).await;
-    for document in [STUBBORN, LENIENT, CAREFUL, MENDED, COUNT] {
+    let mut host = Host::start(Settings::new().with_config(BREAKERS).with_config(PLUGIN_LIMIT)).await;
+    for document in [STUBBORN, LENIENT, CAREFUL, MENDED, LIMITED, COUNT] {
         host.client().must_publish(document).await;
     }
 
@@ -188,6 +210,12 @@ async fn a_host_that_is_killed_again_and_again_loses_nothing() {
     })
     .await;
     let settled = begin.elapsed();
+    wait::until("free places", Duration::from_secs(10), || async {
+        let limits = client.get("/v1/limits").await.expect(200).json();
+        let places = |limit: &Value| limit["held"].as_u64() == Some(0) && limit["queued"].as_u64() == Some(0);
+        limits["limits"].as_array().is_some_and(|all| all.iter().all(places)).then_some(())
+    })
+    .await;
     host.stop().await;
 
     // And the journal says of each that it ended once, and nothing else twice.
@@ -199,6 +227,10 @@ async fn a_host_that_is_killed_again_and_again_loses_nothing() {
     assert_eq!(ended, accepted, "what was accepted ended, and nothing else began");
     assert!(told.ends.values().all(|ends| *ends == 1), "{:?}", told.ends);
 
+    // There were never more of a group than may be.
+    let most = told.most_at_once();
+    assert_eq!(most, AT_ONCE, "runs of a group at one time");
+
     // The outside world was asked once for each attempt, and again for each whose host was killed.
     let calls = upstream.calls_by_key();
     for (key, calls) in &calls {
@@ -209,12 +241,13 @@ async fn a_host_that_is_killed_again_and_again_loses_nothing() {
     let sum = |counts: &BTreeMap<String, usize>| counts.values().sum::<usize>();
     println!(
         "{kills} kills, {} runs: all ended, {settled:?} after the last; {} attempts, {} of them lost with their host, {} parked \
-         behind a breaker; {} failures handled by other steps; {} calls; {:?} from each start to readiness",
+         behind a breaker; {} failures handled by other steps; {} waits for a place; {} calls; {:?} from each start to readiness",
         accepted.len(),
         sum(&told.attempts),
         sum(&told.lost),
         told.parked,
         told.handled,
+        told.asked,
         sum(&calls),
         restarts / u32::try_from(kills).unwrap_or(1).max(1),
     );
@@ -232,6 +265,10 @@ struct Told {
     outcomes: BTreeSet<(String, u32)>,
     parked: usize,
     handled: usize,
+    asked: usize,
+    /// The group of each run, when it was let in, and when it ended.
+    groups: BTreeMap<String, String>,
+    places: BTreeMap<String, (Timestamp, Timestamp)>,
 }
 
 impl Told {
@@ -260,8 +297,31 @@ impl Told {
                 self.parked += 1;
             }
             Fact::HandlingStarted(_) => self.handled += 1,
-            Fact::RunFinished(_) => *self.ends.entry(run).or_default() += 1,
+            Fact::RunAccepted(accepted) => {
+                let input: Value = serde_json::from_str(&accepted.input).expect("JSON");
+                self.groups.insert(run, input["group"].to_string());
+            }
+            Fact::LimitAsked(_) => self.asked += 1,
+            Fact::RunAdmitted(_) => {
+                let new = self.places.insert(run, (event.at, Timestamp(u64::MAX)));
+                assert_eq!(new, None, "a run is let in once: {event:?}");
+            }
+            Fact::RunFinished(_) => {
+                self.places.entry(run.clone()).and_modify(|place| place.1 = event.at);
+                *self.ends.entry(run).or_default() += 1;
+            }
             _ => {}
         }
+    }
+
+    /// The most runs of one group between their being let in and their end.
+    fn most_at_once(&self) -> usize {
+        let at = |moment: Timestamp, group: &String| {
+            let there = |(run, place): &(&String, &(Timestamp, Timestamp))| {
+                self.groups.get(*run) == Some(group) && place.0 <= moment && moment < place.1
+            };
+            self.places.iter().filter(there).count()
+        };
+        self.places.iter().map(|(run, place)| at(place.0, &self.groups[run])).max().unwrap_or_default()
     }
 }
