@@ -255,7 +255,8 @@ impl<F: Future> Future for Metered<'_, F> {
     }
 }
 
-fn thread_time() -> Duration {
+/// Processor time of this thread.
+pub(crate) fn thread_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
 }

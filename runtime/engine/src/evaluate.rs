@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
@@ -25,7 +26,7 @@ impl Engine {
     pub async fn prepare(&self) -> Result<(), Failure> {
         let inner = self.inner.clone();
         let work = async move { inner.jq().await.map(drop) };
-        self.inner.threads.run(work).await.unwrap_or_else(|| Err(lost()))
+        self.inner.threads.run_fast(work).await.unwrap_or_else(|| Err(lost()))
     }
 
     /// Evaluates all expressions of one step, within the limits of the configuration. A runaway fails with the class
@@ -86,7 +87,10 @@ impl Inner {
         let evaluated = match ended.returned {
             Ok(Ok(evaluated)) => evaluated,
             Ok(Err(error)) => return Err(failed(error, condition.as_deref(), &filters)),
-            Err(failure) => return Err(runaway(failure, self.config.expression_timeout.as_millis())),
+            Err(failure) => {
+                let used = Duration::from_micros(ended.usage.cpu_us);
+                return Err(runaway(failure, used, self.config.expression_timeout));
+            }
         };
         let values = evaluated.values.into_iter().map(|value| output::check(value, self.config.output_bytes));
         Ok(Evaluated { condition: evaluated.condition, values: values.collect::<Result<_, _>>()? })
@@ -94,9 +98,20 @@ impl Inner {
 }
 
 /// An expression that was stopped. The component is ours, so whatever it died of was asked of it by the expression.
-fn runaway(failure: Failure, timeout_ms: u128) -> Failure {
+/// One that had little of the processor in its time is not to blame for its end.
+fn runaway(failure: Failure, used: Duration, timeout: Duration) -> Failure {
+    let timeout_ms = timeout.as_millis();
     match failure.class {
         Class::Cancelled => failure,
+        Class::Timeout if used < timeout / 2 => Failure::new(
+            Class::Timeout,
+            "expression_timeout",
+            format!(
+                "The step's expressions did not end within {timeout_ms} ms, of which they had the processor for {} ms: the \
+                 host is busy.",
+                used.as_millis()
+            ),
+        ),
         Class::Timeout => Failure::new(
             Class::Resource,
             "expression_timeout",
@@ -131,4 +146,19 @@ fn failed(error: EvalError, condition: Option<&str>, filters: &[String]) -> Fail
         None => error.message,
     };
     Failure::new(Class::Permanent, code, cut(message, limits::MESSAGE_BYTES))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_expression_is_to_blame_only_for_the_time_that_it_had() {
+        let timed_out = || Failure::new(Class::Timeout, "attempt_timeout", "too late");
+        let (second, moment) = (Duration::from_secs(1), Duration::from_millis(1));
+        let class = |used| runaway(timed_out(), used, second).class;
+        assert_eq!(class(second), Class::Resource);
+        assert_eq!(class(second / 2), Class::Resource);
+        assert_eq!(class(second / 2 - moment), Class::Timeout);
+    }
 }

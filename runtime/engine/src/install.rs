@@ -80,7 +80,7 @@ impl Engine {
     pub async fn install(&self, wasm: Bytes) -> Result<Installed, InstallError> {
         let inner = self.inner.clone();
         let work = async move { inner.install(wasm).await };
-        self.inner.threads.run(work).await.unwrap_or(Err(InstallError::Stopping))
+        self.inner.threads.run_fast(work).await.unwrap_or(Err(InstallError::Stopping))
     }
 
     /// Makes a plugin ready that was installed before: from the cache, or from its binary, which is asked for only then.
@@ -94,7 +94,7 @@ impl Engine {
         }
         let inner = self.inner.clone();
         let work = async move { inner.load(digest, wasm).await };
-        self.inner.threads.run(work).await.unwrap_or(Err(InstallError::Stopping.into()))
+        self.inner.threads.run_fast(work).await.unwrap_or(Err(InstallError::Stopping.into()))
     }
 }
 

@@ -12,7 +12,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::Semaphore;
@@ -20,6 +20,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::PollSemaphore;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::driver::thread_time;
 use crate::limits;
 
 /// How often threads look for input and timers, in polls. A poll of a spinning guest takes a millisecond, so tokio's usual 61
@@ -31,6 +32,9 @@ const RESOLVER_THREADS: usize = 32;
 
 /// How much nicer the slow threads are: each has a tenth of the processor that an ordinary thread has which wants all of it.
 const NICER: i32 = 10;
+
+/// No thread is nicer.
+const NICEST: i32 = 19;
 
 /// See the module.
 pub(crate) struct Threads {
@@ -50,9 +54,13 @@ impl Threads {
             builder.event_interval(EVENT_INTERVAL).thread_name(name).enable_all();
             builder
         };
+        // Of a thread alone, elsewhere of the whole process. Where it is forbidden, all are alike.
         let be_nicer = || {
-            // Where that is forbidden, all are alike.
-            let _ = rustix::process::setpriority_process(None, NICER);
+            if cfg!(target_os = "linux")
+                && let Ok(nice) = rustix::process::getpriority_process(None)
+            {
+                let _ = rustix::process::setpriority_process(None, (nice + NICER).min(NICEST));
+            }
         };
         Ok(Self {
             fast: Some(builder("reipaz-guest").build()?),
@@ -89,6 +97,14 @@ impl Threads {
         }
     }
 
+    /// Runs what is no guest's, and starts threads or processes, on the fast threads to its end. None: the engine stops.
+    pub(crate) async fn run_fast<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Option<T> {
+        awaited(self.fast().spawn(work)).await
+    }
+
     /// Has a guest's code wait for its turn, once it takes long.
     pub(crate) fn in_turns<'g, F>(&self, guest: Pin<&'g mut F>) -> Turns<'g, F> {
         Turns { guest, used: Duration::ZERO, turn: PollSemaphore::new(Arc::clone(&self.turns)) }
@@ -119,12 +135,12 @@ impl<F: Future> Future for Share<F> {
     type Output = Ended<F>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let began = Instant::now();
+        let began = thread_time();
         let guest = self.guest.as_mut().expect("not polled after its end");
         if let Poll::Ready(done) = guest.as_mut().poll(cx) {
             return Poll::Ready(Ended::Done(done));
         }
-        self.used += began.elapsed();
+        self.used += thread_time().saturating_sub(began);
         if self.used < limits::FAST_SHARE {
             return Poll::Pending;
         }
@@ -149,9 +165,9 @@ impl<F: Future> Future for Turns<'_, F> {
             let _turn = ready!(this.turn.poll_acquire(cx));
             return this.guest.as_mut().poll(cx);
         }
-        let began = Instant::now();
+        let began = thread_time();
         let polled = this.guest.as_mut().poll(cx);
-        this.used += began.elapsed();
+        this.used += thread_time().saturating_sub(began);
         polled
     }
 }
@@ -187,6 +203,7 @@ mod tests {
 
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::task::Waker;
+    use std::time::Instant;
 
     use futures_util::future::join_all;
 

@@ -9,7 +9,6 @@ use axum::extract::{Path, State};
 use http::StatusCode;
 use reipaz_core::{
     ids::{RunId, StepPath},
-    partition::RunStatus,
     plan::PluginPin,
 };
 use serde::Deserialize;
@@ -23,7 +22,7 @@ use super::{
     respond::{self, Answer},
     runs::run_id,
 };
-use crate::facade::{AttemptStatus, AttemptView, AttemptsPage};
+use crate::facade::{AttemptStatus, AttemptView, AttemptsPage, FacadeError};
 
 /// Query of [`list`].
 #[derive(Debug, Deserialize)]
@@ -45,28 +44,38 @@ pub(super) async fn list(
     let limit = query::page_limit(params.limit, limits::ATTEMPTS_PAGE)?;
     let step = params.step.as_deref().map(query::step_path);
     let run = shared.facade.run(id).await?;
-    let version = shared.facade.workflow_version(&run.workflow, run.version).await?;
-    let wanted = |attempt: &AttemptView| {
+    // A run may be of a workflow that was never there, or is not any more.
+    let version = match shared.facade.workflow_version(&run.workflow, run.version).await {
+        Ok(version) => Some(version),
+        Err(FacadeError::UnknownWorkflow { .. } | FacadeError::UnknownVersion { .. }) => None,
+        Err(error) => return Err(error.into()),
+    };
+    let wanted = |(_, attempt): &(usize, AttemptView)| {
         step.as_ref().is_none_or(|step| attempt.step == *step)
             && params.status.is_none_or(|status| attempt.status == status)
     };
-    let all = all(&shared, id, run.status).await?.into_iter().filter(wanted);
     let after = params.after.unwrap_or(0);
-    let mut attempts: Vec<_> = all.skip(after).take(limit + 1).collect();
-    let next_after = (attempts.len() > limit).then_some(after + limit);
-    attempts.truncate(limit);
-    for attempt in &mut attempts {
-        attempt.plugin = plugin(&version.document, &version.plugins, &attempt.step);
-    }
-    respond::json(StatusCode::OK, &AttemptsPage { attempts, next_after, status: run.status })
+    // They keep their places, whatever becomes of them meanwhile.
+    let mut found =
+        all(&shared, id).await?.into_iter().enumerate().skip(after).filter(wanted).take(limit + 1);
+    let mut attempts: Vec<_> = found.by_ref().collect();
+    let next_after = if attempts.len() > limit { attempts.pop().map(|(place, _)| place) } else { None };
+    let with_plugin = |(_, mut attempt): (usize, AttemptView)| {
+        attempt.plugin =
+            version.as_ref().and_then(|version| plugin(&version.document, &version.plugins, &attempt.step));
+        attempt
+    };
+    let attempts = attempts.into_iter().map(with_plugin).collect();
+    let status = shared.facade.run(id).await?.status;
+    respond::json(StatusCode::OK, &AttemptsPage { attempts, next_after, status })
 }
 
-async fn all(shared: &Shared, id: RunId, status: RunStatus) -> Result<Vec<AttemptView>, Problem> {
+async fn all(shared: &Shared, id: RunId) -> Result<Vec<AttemptView>, Problem> {
     let mut teller = Teller::default();
     let mut after = 0;
     loop {
         let events = shared.facade.events(id, after, limits::EVENTS_PAGE.1).await?;
-        let Some(last) = events.last() else { return Ok(teller.attempts(status)) };
+        let Some(last) = events.last() else { return Ok(teller.attempts()) };
         after = last.seq;
         for event in &events {
             teller.hear(&event.json).map_err(|error| {
@@ -82,9 +91,11 @@ async fn all(shared: &Shared, id: RunId, status: RunStatus) -> Result<Vec<Attemp
 /// What the document's step uses: `/fetch/on_failure/cached` stands at `steps.fetch.on_failure.steps.cached`.
 fn plugin(document: &Value, pins: &BTreeMap<String, PluginPin>, step: &StepPath) -> Option<PluginPin> {
     let mut at = document;
-    for name in step.0.split('/').skip(1) {
+    let mut names = step.0.split('/').skip(1).peekable();
+    while let Some(name) = names.next() {
         at = match name {
-            "on_failure" => &at["on_failure"],
+            // A step may have that name too: then it stands last.
+            "on_failure" if names.peek().is_some() => &at["on_failure"],
             name => &at["steps"][name],
         };
     }

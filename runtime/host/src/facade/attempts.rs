@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 pub struct AttemptsPage {
     /// These.
     pub attempts: Vec<AttemptView>,
-    /// The `after` of the next page; none on the last.
+    /// The `after` of the next page, a place among all attempts of the run; none on the last.
     pub next_after: Option<usize>,
     /// Where the run stands.
     pub status: RunStatus,
@@ -44,7 +44,7 @@ pub struct AttemptView {
     pub input_digest: Option<Digest>,
     /// What it cost.
     pub usage: Option<Usage>,
-    /// How often it was executed anew because its host was lost.
+    /// How often its host was lost while it was executed.
     pub times_lost: u32,
     /// The last lines that it logged, at most 20.
     pub last_logs: Vec<AttemptLine>,

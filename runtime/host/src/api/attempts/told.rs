@@ -3,11 +3,10 @@
 use std::collections::{HashMap, VecDeque};
 
 use reipaz_core::{
-    event::{LogLine, Usage},
+    event::{InterruptCause, LogLine, Usage},
     failure::Failure,
     ids::{Digest, StepPath},
     json::Json,
-    partition::RunStatus,
     time::Timestamp,
 };
 use serde::{Deserialize, de::IgnoredAny};
@@ -58,7 +57,7 @@ struct About {
     #[serde(default)]
     logs_dropped_bytes: u64,
     #[serde(default)]
-    times_lost: u32,
+    cause: Option<InterruptCause>,
     #[serde(default)]
     due: Option<Timestamp>,
     #[serde(default)]
@@ -82,7 +81,8 @@ impl Teller {
             | "retry_scheduled" => self.attempt(kind, at, serde_json::from_str(event)?),
             "step_skipped" => self.skip(&serde_json::from_str::<OfStep>(event)?.step, at),
             "run_finished" => self.ended_at = Some(at),
-            "run_retried" => self.cancel(at),
+            // One that was paused goes on, with what is executed in it.
+            "run_retried" => self.ended_at.take().into_iter().for_each(|at| self.cancel(at)),
             "handling_started" if is_of_the_run(event)? => self.cancel(at),
             _ => {}
         }
@@ -96,7 +96,7 @@ impl Teller {
         let place = self.place(&about.step, number, at);
         let attempt = &mut self.attempts[place];
         match kind {
-            "attempt_interrupted" => attempt.times_lost = about.times_lost,
+            "attempt_interrupted" if about.cause == Some(InterruptCause::HostLost) => attempt.times_lost += 1,
             "attempt_parked" => {
                 (attempt.status, attempt.ended_at) = (AttemptStatus::Parked, Some(at));
                 attempt.next = Some(NextAttempt {
@@ -156,17 +156,19 @@ impl Teller {
     /// Whatever was executed was interrupted.
     fn cancel(&mut self, at: Timestamp) {
         for attempt in self.attempts.iter_mut().filter(|attempt| attempt.status == AttemptStatus::Running) {
-            (attempt.status, attempt.ended_at) =
-                (AttemptStatus::Cancelled, Some(self.ended_at.unwrap_or(at)));
+            (attempt.status, attempt.ended_at) = (AttemptStatus::Cancelled, Some(at));
         }
-        self.ended_at = None;
+        // Nothing follows any more, unless it has begun.
+        for attempt in &mut self.attempts {
+            if !self.places.contains_key(&(attempt.step.clone(), attempt.attempt + 1)) {
+                attempt.next = None;
+            }
+        }
     }
 
     /// All of them, in the order in which they started.
-    pub(super) fn attempts(mut self, run: RunStatus) -> Vec<AttemptView> {
-        if run.is_terminal()
-            && let Some(at) = self.ended_at
-        {
+    pub(super) fn attempts(mut self) -> Vec<AttemptView> {
+        if let Some(at) = self.ended_at {
             self.cancel(at);
         }
         for (place, tail) in self.tails {
@@ -196,34 +198,31 @@ mod tests {
 
     use super::*;
 
-    fn told(events: &[Value], status: RunStatus) -> Vec<AttemptView> {
+    fn told(events: &[Value]) -> Vec<AttemptView> {
         let mut teller = Teller::default();
         for (second, event) in events.iter().enumerate() {
             let mut event = event.clone();
             event["at"] = json!(Timestamp(1_000_000 * second as u64));
             teller.hear(&Json::from(event.to_string())).expect("an event");
         }
-        teller.attempts(status)
+        teller.attempts()
     }
 
     #[test]
     fn an_attempt_is_told_with_its_failure_its_last_lines_and_what_follows() {
         let line = |n: usize| json!({"at": Timestamp(0), "level": "info", "message": format!("line {n}")});
         let error = json!({"class": "network", "code": "reset", "message": "gone", "details": {"big": 1.50}});
-        let attempts = told(
-            &[
-                json!({"type": "run_accepted", "workflow": "x"}),
-                json!({"type": "attempt_started", "step": "/a", "attempt": 1}),
-                json!({"type": "attempt_interrupted", "step": "/a", "attempt": 1, "times_lost": 1}),
-                json!({"type": "attempt_reported", "step": "/a", "attempt": 1, "logs": (0..15).map(line).collect::<Vec<_>>()}),
-                json!({"type": "attempt_finished", "step": "/a", "attempt": 1, "started_at": Timestamp(1_000_000),
+        let attempts = told(&[
+            json!({"type": "run_accepted", "workflow": "x"}),
+            json!({"type": "attempt_started", "step": "/a", "attempt": 1}),
+            json!({"type": "attempt_interrupted", "step": "/a", "attempt": 1, "cause": "host_lost", "times_lost": 7}),
+            json!({"type": "attempt_reported", "step": "/a", "attempt": 1, "logs": (0..15).map(line).collect::<Vec<_>>()}),
+            json!({"type": "attempt_finished", "step": "/a", "attempt": 1, "started_at": Timestamp(1_000_000),
                     "error": error, "usage": Usage::default(), "logs": (15..25).map(line).collect::<Vec<_>>()}),
-                json!({"type": "retry_scheduled", "step": "/a", "attempt": 2, "due": Timestamp(9_000_000),
+            json!({"type": "retry_scheduled", "step": "/a", "attempt": 2, "due": Timestamp(9_000_000),
                     "delay_ms": 4000, "reason": "backoff"}),
-                json!({"type": "attempt_started", "step": "/a", "attempt": 2}),
-            ],
-            RunStatus::Running,
-        );
+            json!({"type": "attempt_started", "step": "/a", "attempt": 2}),
+        ]);
         let [first, second] = &attempts[..] else { panic!("{attempts:?}") };
         assert_eq!((first.status, first.times_lost), (AttemptStatus::Failed, 1));
         assert_eq!((first.started_at, first.ended_at), (Timestamp(1_000_000), Some(Timestamp(4_000_000))));
@@ -241,21 +240,18 @@ mod tests {
     fn each_way_to_end_has_its_word() {
         let start =
             |step: &str, attempt: u32| json!({"type": "attempt_started", "step": step, "attempt": attempt});
-        let attempts = told(
-            &[
-                start("/a", 1),
-                json!({"type": "attempt_parked", "step": "/a", "attempt": 1, "breaker": "plugin x", "due": Timestamp(7_000_000)}),
-                start("/a", 2),
-                json!({"type": "attempt_finished", "step": "/a", "attempt": 2, "output": null}),
-                start("/b", 1),
-                json!({"type": "step_skipped", "step": "/b", "reason": "condition_false"}),
-                start("/c", 1),
-                json!({"type": "handling_started", "error": {}}),
-                start("/on_failure/d", 1),
-                json!({"type": "run_finished", "status": "failed"}),
-            ],
-            RunStatus::Failed,
-        );
+        let attempts = told(&[
+            start("/a", 1),
+            json!({"type": "attempt_parked", "step": "/a", "attempt": 1, "breaker": "plugin x", "due": Timestamp(7_000_000)}),
+            start("/a", 2),
+            json!({"type": "attempt_finished", "step": "/a", "attempt": 2, "output": null}),
+            start("/b", 1),
+            json!({"type": "step_skipped", "step": "/b", "reason": "condition_false"}),
+            start("/c", 1),
+            json!({"type": "handling_started", "error": {}}),
+            start("/on_failure/d", 1),
+            json!({"type": "run_finished", "status": "failed"}),
+        ]);
         let ends: Vec<_> = attempts.iter().map(|attempt| (attempt.status, attempt.ended_at)).collect();
         let at = |second: u64| Some(Timestamp(1_000_000 * second));
         assert_eq!(
@@ -272,7 +268,38 @@ mod tests {
         // A run that was retried goes on; what its end interrupted stays so.
         let retried =
             [start("/a", 1), json!({"type": "run_finished"}), json!({"type": "run_retried"}), start("/a", 2)];
-        let ends: Vec<_> = told(&retried, RunStatus::Running).iter().map(|attempt| attempt.status).collect();
+        let ends: Vec<_> = told(&retried).iter().map(|attempt| attempt.status).collect();
         assert_eq!(ends, [AttemptStatus::Cancelled, AttemptStatus::Running]);
+    }
+
+    #[test]
+    fn what_goes_on_in_a_paused_run_goes_on_when_it_is_retried_and_nothing_follows_its_end() {
+        let finished = |step: &str| {
+            let error = json!({"class": "network", "code": "reset", "message": "gone"});
+            json!({"type": "attempt_finished", "step": step, "attempt": 1, "error": error})
+        };
+        let start = |step: &str| json!({"type": "attempt_started", "step": step, "attempt": 1});
+        let scheduled = json!({"type": "retry_scheduled", "step": "/c", "attempt": 2, "due": Timestamp(99_000_000),
+            "delay_ms": 4000, "reason": "backoff"});
+        let mut events = vec![
+            start("/a"),
+            start("/b"),
+            start("/c"),
+            finished("/a"),
+            finished("/c"),
+            scheduled,
+            json!({"type": "run_paused"}),
+            json!({"type": "run_retried"}),
+        ];
+        let attempts = told(&events);
+        assert_eq!(attempts[1].status, AttemptStatus::Running);
+        assert!(attempts[2].next.is_some());
+        events.push(json!({"type": "run_finished"}));
+        let attempts = told(&events);
+        assert_eq!(
+            (attempts[1].status, attempts[1].ended_at),
+            (AttemptStatus::Cancelled, Some(Timestamp(8_000_000)))
+        );
+        assert!(attempts[2].next.is_none());
     }
 }
