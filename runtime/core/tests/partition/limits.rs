@@ -8,12 +8,13 @@ use std::{
 
 use reipaz_core::{
     codec,
-    event::{AttemptResult, Fact},
+    event::{AttemptResult, Event, Fact},
     failure::ErrorClass,
-    ids::{AttemptId, RunId},
-    limit::{LimitId, LimitMessage, LimitRule, Rate},
+    ids::{AttemptId, Digest, RunId},
+    limit::{Holder, LimitFact, LimitId, LimitMessage, LimitRule, Rate},
     partition::{
-        AttemptOutcome, Decision, Effect, Input, LimitView, Partition, PartitionConfig, RunStatus, WaitingFor,
+        AttemptOutcome, Decision, Effect, Input, LimitView, Partition, PartitionConfig, RunStatus, Submit,
+        WaitingFor,
     },
     plan::Plan,
     time::Timestamp,
@@ -22,7 +23,7 @@ use reipaz_simulation::Random;
 
 use crate::{
     plans::workflow,
-    support::{BEGIN, MINUTE, Owner, SECOND, done, failure, run_event, submission},
+    support::{self, BEGIN, MINUTE, Owner, SECOND, done, failure, run_event, submission},
 };
 
 const NO_RULE: LimitRule = LimitRule { at_once: None, rate: None, max_queued: 1_000, version: 0 };
@@ -151,14 +152,13 @@ fn one_who_may_not_wait_is_refused() {
 fn the_newest_versions_rule_counts() {
     let (one, two) = (workflow("w").step("a", &[]).limited(None, at_once(1)), workflow("w").step("a", &[]));
     let (one, two) = (one.build(), two.limited(None, at_once(3)));
-    let mut two = Arc::try_unwrap(two.build()).unwrap();
-    two.digest = reipaz_core::ids::Digest::of(b"two");
-    let two = Arc::new(two);
+    let mut two = two.build();
+    Arc::get_mut(&mut two).unwrap().digest = Digest::of(b"two");
     let mut owner = Owner::new();
     owner.submit(&one, 1);
     owner.submit(&one, 2);
     assert_eq!(owner.starting().len(), 1);
-    owner.offer(reipaz_core::partition::Submit { version: 2, ..submission(&two, 3) });
+    owner.offer(Submit { version: 2, ..submission(&two, 3) });
     assert_eq!(owner.starting().len(), 3, "those who waited go too, and first");
     owner.submit(&one, 4);
     assert_eq!(owner.starting().len(), 3);
@@ -280,6 +280,70 @@ fn a_checkpoint_holds_those_who_wait_in_their_order() {
     let restored = owner.fold(&records);
     assert_eq!(restored, owner.partition);
     restored.check_invariants().unwrap();
+}
+
+#[test]
+fn places_and_their_memory_are_counted() {
+    let plan = workflow("w").step("a", &[]).limited(None, at_once(2)).build();
+    let mut owner = Owner::new();
+    assert_eq!((owner.partition.places(), owner.partition.bytes()), ((0, 0), 0));
+    let runs: Vec<RunId> = (1..=5).map(|number| owner.submit(&plan, number)).collect();
+    assert_eq!(owner.partition.places(), (2, 3));
+    owner.give(Input::Cancel(runs[4], None));
+    assert_eq!(owner.partition.places(), (2, 2));
+}
+
+#[test]
+fn memory_of_limits_is_that_of_each_and_of_each_who_uses_it() {
+    let mut owner = Owner::new();
+    let mut ask = |name: &str, asked: u32| {
+        let holder = Holder { partition: 1, run: support::run_id(1), asked, at: BEGIN };
+        let limit = LimitId::workflow(&name.into(), None);
+        let before = owner.partition.bytes();
+        owner.give(Input::Limit(LimitMessage::Asked { limit, holder, rule: at_once(1) }));
+        owner.partition.bytes() - before
+    };
+    let (first, second, third, other) = (ask("w", 1), ask("w", 2), ask("w", 3), ask("v", 4));
+    assert!(second > 0 && second == third, "one more who waits");
+    assert!(first > second && first == other, "one more limit and its holder");
+}
+
+#[test]
+fn only_as_many_starts_are_remembered_as_can_matter() {
+    let plan = workflow("w").step("a", &[]).limited(None, per(3, SECOND)).build();
+    let mut owner = Owner::new();
+    for number in 1..=50 {
+        let run = owner.submit(&plan, number);
+        owner.pass(SECOND);
+        owner.complete(run, "a", "1");
+    }
+    let kept = |event: &Arc<Event>| match &**event {
+        Event::Limit(about) => match &about.fact {
+            LimitFact::Kept(kept) => kept.starts.len(),
+            _ => 0,
+        },
+        _ => 0,
+    };
+    let starts: usize = owner.partition.checkpoint().iter().map(kept).sum();
+    assert!((1..=3).contains(&starts), "{starts}");
+}
+
+#[test]
+fn a_newer_rule_lets_one_wait_that_the_older_refuses() {
+    let mut owner = Owner::new();
+    let mut status_of = |number: u128, version: u32, max_queued: u32| {
+        let rule = LimitRule { max_queued, ..at_once(1) };
+        let mut plan = workflow("w").step("a", &[]).limited(None, rule).build();
+        Arc::get_mut(&mut plan).unwrap().digest = Digest::of(&version.to_be_bytes());
+        owner.offer(Submit { version, ..submission(&plan, number) });
+        owner.status(support::run_id(number))
+    };
+    assert_eq!(status_of(1, 1, 0), RunStatus::Running);
+    assert_eq!(status_of(2, 1, 0), RunStatus::Failed);
+    assert_eq!(status_of(3, 2, 5), RunStatus::Pending);
+    // The older version's runs wait by the newer one's rule as well.
+    assert_eq!(status_of(4, 1, 0), RunStatus::Pending);
+    assert_eq!(status_of(5, 3, 0), RunStatus::Failed);
 }
 
 /// Several partitions that send each other messages, with some delay, and that are lost now and then.

@@ -8,7 +8,7 @@ use reipaz_core::{
 
 use crate::{
     plans::{evaluated, workflow},
-    support::{MINUTE, Owner, SECOND, done},
+    support::{BEGIN, MINUTE, Owner, SECOND, done},
 };
 
 #[test]
@@ -152,4 +152,40 @@ fn what_a_forgotten_run_left_is_not_taken_up_for_another_of_its_id() {
     owner.submit(&plan, 1);
     owner.give(Input::Tick);
     assert_eq!(owner.starting(), ["/a", "/b", "/c"], "each once");
+}
+
+#[test]
+fn an_orderly_stop_is_written_down_for_each_attempt_that_it_leaves() {
+    let plan = workflow("deploys").step("a", &[]).step("b", &[]).step("c", &["a"]).build();
+    let mut owner = Owner::new();
+    let (both, one) = (owner.submit(&plan, 1), owner.submit(&plan, 2));
+    owner.complete(one, "b", "1");
+
+    owner.restart(true);
+
+    let ends = |run| owner.story(run).split_off(3);
+    assert_eq!(ends(both), ["/a 1 interrupted Shutdown", "/b 1 interrupted Shutdown"]);
+    assert_eq!(ends(one), ["/b 1 completed", "/a 1 interrupted Shutdown"]);
+    assert_eq!(owner.starting(), ["/a", "/b", "/a"], "they are executed again");
+}
+
+#[test]
+fn an_output_is_evaluated_as_of_the_moment_at_which_it_was_due_however_late() {
+    let plan = workflow("output").step("a", &[]).output(evaluated()).build();
+    let mut owner = Owner::new();
+    let run = owner.submit(&plan, 1);
+    owner.pass(SECOND);
+    owner.complete(run, "a", "1");
+    let at = |owner: &Owner| {
+        owner.effects.iter().find_map(|effect| match effect {
+            Effect::EvaluateOutput(evaluate) => Some(evaluate.at),
+            _ => None,
+        })
+    };
+    assert_eq!(at(&owner), Some(BEGIN.plus(SECOND)));
+
+    owner.pass(MINUTE);
+    owner.restart(false);
+
+    assert_eq!(at(&owner), Some(BEGIN.plus(SECOND)), "again as of then");
 }

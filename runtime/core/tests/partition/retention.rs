@@ -225,3 +225,36 @@ fn no_run_goes_in_the_decision_that_ends_it() {
     owner.give(Input::Tick);
     assert!(owner.partition.run(run).is_none());
 }
+
+#[test]
+fn a_run_that_is_taken_up_again_counts_as_live_and_no_longer_as_over() {
+    let plan = workflow("short").step("a", &[]).build();
+    let mut owner = Owner::new();
+    let run = owner.submit(&plan, 1);
+    owner.fail(run, "a", ErrorClass::Permanent);
+    assert_eq!((owner.partition.live_runs(), owner.partition.terminal_runs()), (0, 1));
+    owner.give(Input::Retry(run, Again::default()));
+    assert_eq!((owner.partition.live_runs(), owner.partition.terminal_runs()), (1, 0));
+    owner.complete(run, "a", "1");
+    assert_eq!((owner.partition.live_runs(), owner.partition.terminal_runs()), (0, 1));
+}
+
+#[test]
+fn bounds_are_what_may_stay_and_not_what_may_not() {
+    for (over, stays) in [(0, 3), (1, 2)] {
+        // So many bytes as three have, or one less.
+        let bytes = bytes_of(3) - over;
+        let mut owner = finished(PartitionConfig { max_unstored_bytes: bytes, ..Default::default() }, 3);
+        owner.pass(Duration::ZERO);
+        assert_eq!(owner.partition.terminal_runs(), stays, "not stored");
+
+        let mut owner = finished(PartitionConfig { max_terminal_bytes: bytes, ..Default::default() }, 3);
+        owner.give(Input::Stored(owner.partition.position()));
+        owner.give(Input::Tick);
+        assert_eq!(owner.partition.terminal_runs(), stays, "stored");
+    }
+}
+
+fn bytes_of(runs: u128) -> u64 {
+    finished(PartitionConfig::default(), runs).partition.bytes()
+}

@@ -7,7 +7,9 @@ use reipaz_core::{
     failure::{ErrorClass, Failure},
     ids::StepPath,
     partition::{Again, Input, RunStatus, StepStatus},
-    retry::{GiveUp, Jitter, Pace, Reason, RetryRule, Verdict, draw},
+    retry::{
+        Case, ExplainedRetry, GiveUp, Jitter, Numbers, Pace, Reason, RetryRule, Treatment, Verdict, draw,
+    },
 };
 
 use crate::{
@@ -248,4 +250,112 @@ fn a_retried_run_has_its_attempts_and_its_window_again() {
 
     assert_eq!(owner.status(run), RunStatus::Completed);
     assert_eq!(owner.step(run, "a").attempts, 4);
+}
+
+#[test]
+fn a_step_counts_its_immediate_retries_and_its_backoffs() {
+    let plan = workflow("retries").step("a", &[]).with(|step| step.retry.attempts = 7).build();
+    let mut owner = Owner::new();
+    let run = owner.submit(&plan, 1);
+    for class in [Network, Network, Network, Transient, Network, Timeout] {
+        owner.fail(run, "a", class);
+        owner.pass(MINUTE);
+    }
+    let story = owner.story(run);
+    let due: Vec<_> =
+        story.iter().filter_map(|fact| fact.split_once("due in ")).map(|(_, due)| due).collect();
+    assert_eq!(
+        due,
+        [
+            "0 ms: immediate",
+            "0 ms: immediate",
+            "1000 ms: backoff",
+            "2000 ms: backoff",
+            "4000 ms: backoff",
+            "8000 ms: backoff",
+        ]
+    );
+}
+
+#[test]
+fn an_explanation_is_the_schedule_that_is_followed() {
+    let explained = |rule: &RetryRule, failure: &Failure| {
+        let explanation = rule.explain(failure);
+        let tell = |retry: &ExplainedRetry| {
+            let millis = [retry.least, retry.most, retry.latest].map(|time| time.as_millis());
+            let [least, most, latest] = millis;
+            format!("{} {} {least}-{most} by {latest}", retry.attempt, retry.reason)
+        };
+        (explanation.retries.iter().map(tell).collect::<Vec<_>>(), explanation.gives_up)
+    };
+    let jittered = RetryRule { attempts: 6, ..RetryRule::default() };
+    let (retries, end) = explained(&jittered, &failure(Network));
+    assert_eq!(
+        retries,
+        [
+            "2 immediate 0-0 by 0",
+            "3 immediate 0-0 by 0",
+            "4 backoff 0-1000 by 1000",
+            "5 backoff 0-2000 by 3000",
+            "6 backoff 0-4000 by 7000",
+        ]
+    );
+    assert_eq!(end, GiveUp::Attempts);
+    let within = RetryRule { within: Duration::from_secs(12), ..rule() };
+    let (retries, end) = explained(&within, &asks_for(RateLimited, 5_000));
+    assert_eq!(retries, ["2 retry_after 5000-5000 by 5000", "3 retry_after 5000-5000 by 10000"]);
+    assert_eq!(end, GiveUp::Window);
+    assert_eq!(explained(&rule(), &failure(Permanent)), (vec![], GiveUp::Class));
+}
+
+#[test]
+fn delays_that_do_not_grow_and_bases_over_the_longest_delay() {
+    let backoffs = |rule: &RetryRule| [0, 1, 2, 7].map(|earlier| rule.backoff(earlier).as_millis());
+    let shrinking = RetryRule { base: SECOND, factor: 0.5, max_delay: MINUTE, ..rule() };
+    assert_eq!(backoffs(&shrinking), [1_000; 4], "a factor below 1 does not shrink them");
+    let large = RetryRule { base: 2 * MINUTE, factor: 3.0, max_delay: MINUTE, ..rule() };
+    assert_eq!(backoffs(&large), [60_000; 4]);
+    let odd = RetryRule { base: Duration::from_millis(333), factor: 1.5, max_delay: MINUTE, ..rule() };
+    assert_eq!(backoffs(&odd), [333, 500, 749, 5_690]);
+}
+
+#[test]
+fn what_may_never_be_repeated_is_not_even_by_a_case_of_its_own() {
+    let again = Treatment::Again(Numbers { attempts: Some(5), ..Numbers::default() });
+    let of = |class: ErrorClass| RetryRule { by_error: [(Case::Class(class), again)].into(), ..rule() };
+    let first = Pace { attempts: 1, immediate: 0, backoffs: 0, first_started: BEGIN };
+    let verdict = |class| of(class).decide(first, &failure(class), BEGIN, 0);
+    assert_eq!(verdict(Cancelled), Verdict::GiveUp(GiveUp::Class));
+    assert_eq!(verdict(Host), Verdict::GiveUp(GiveUp::Class));
+    // Permanent failures may, if the author says so; only numbers of their own let them be retried at once.
+    assert_eq!(verdict(Permanent), Verdict::Retry { delay: SECOND, reason: Reason::Backoff });
+    let at_once = Treatment::Again(Numbers { immediate: Some(1), ..Numbers::default() });
+    let rule = RetryRule { by_error: [(Case::Class(Permanent), at_once)].into(), ..rule() };
+    let verdict = rule.decide(first, &failure(Permanent), BEGIN, 0);
+    assert_eq!(verdict, Verdict::Retry { delay: Duration::ZERO, reason: Reason::Immediate });
+    let verdict = of(Network).decide(first, &failure(Network), BEGIN, 0);
+    assert_eq!(verdict, Verdict::Retry { delay: Duration::ZERO, reason: Reason::Immediate });
+}
+
+#[test]
+fn a_case_says_what_it_says_and_the_next_case_the_rest() {
+    let all = Numbers {
+        attempts: Some(1),
+        immediate: Some(2),
+        base: Some(SECOND),
+        factor: Some(4.0),
+        max_delay: Some(MINUTE),
+        within: Some(2 * MINUTE),
+        jitter: Some(Jitter::None),
+    };
+    assert_eq!(all.or(Numbers::default()), all);
+    assert_eq!(Numbers::default().or(all), all);
+    let some = Numbers { attempts: Some(9), ..Numbers::default() };
+    assert_eq!(some.or(all), Numbers { attempts: Some(9), ..all });
+}
+
+/// Hosts of different versions must draw alike.
+#[test]
+fn a_draw_never_changes() {
+    assert_eq!(draw(&[7; 32], &StepPath::top("a"), 1), 7_433_046_565_590_108_726);
 }
