@@ -10,6 +10,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use minicbor::{Decode, Encode};
 use serde::{Deserialize, Serialize, Serializer};
+use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use crate::{
@@ -75,7 +76,8 @@ impl LimitId {
             true => Json::from(format!("\"{}\"", Digest::of(key.as_bytes()))),
             false => key,
         };
-        Self { kind: LimitKind::Workflow, name: Arc::clone(name), key: key.map(shorten) }
+        let key = key.map(|key| shorten(canonical(key)));
+        Self { kind: LimitKind::Workflow, name: Arc::clone(name), key }
     }
 
     /// Of a plugin's attempts, of all its versions.
@@ -95,6 +97,29 @@ impl LimitId {
         (u64::from_be_bytes(first) % u64::from(partitions.max(1))) as u32
     }
 }
+
+/// The same text for the same value, however it was written: names in order, no needless escapes, `1` for `1.0`.
+fn canonical(key: Json) -> Json {
+    fn put_right(value: &mut Value) {
+        match value {
+            Value::Array(items) => items.iter_mut().for_each(put_right),
+            Value::Object(fields) => fields.values_mut().for_each(put_right),
+            // Whole numbers up to 2^53, where all of them are exact, read alike.
+            Value::Number(number) if number.as_i64().is_none() => {
+                if let Some(whole) = number.as_f64().filter(|it| it.fract() == 0.0 && it.abs() < EXACT) {
+                    *number = (whole as i64).into();
+                }
+            }
+            _ => {}
+        }
+    }
+    let Ok(mut value) = serde_json::from_str::<Value>(&key) else { return key };
+    put_right(&mut value);
+    value.sort_all_objects();
+    Json::from(value.to_string())
+}
+
+const EXACT: f64 = 9_007_199_254_740_992.0;
 
 /// `workflow orders, key "c1"`.
 impl fmt::Display for LimitId {

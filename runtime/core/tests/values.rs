@@ -115,9 +115,29 @@ fn a_limits_home_and_its_words() {
     assert_eq!(homes, [9, 13, 15, 3, 10, 0], "hosts must agree on them, old ones too");
     assert_eq!(limit(None).home(0), 0);
     // A key of that length stands as it is; a longer one by its digest.
-    let of_length = |length: usize| limit(Some(&"1".repeat(length))).key.unwrap();
+    let of_length = |length: usize| limit(Some(&format!("{:?}", "1".repeat(length - 2)))).key.unwrap();
     assert_eq!(of_length(KEY_BYTES).len(), KEY_BYTES);
     assert!(of_length(KEY_BYTES + 1).starts_with("\"sha256:"));
+}
+
+#[test]
+fn a_limits_key_is_a_value_however_it_is_written() {
+    let key = |text: &str| LimitId::workflow(&"orders".into(), Some(text.into())).key.unwrap();
+    for (written, same) in [
+        (r#""Jos\u00e9""#, r#""José""#),
+        (r#""a\/b""#, r#""a/b""#),
+        ("1.0", "1"),
+        ("1e3", "1000"),
+        ("-0.0", "0"),
+        ("1.50", "1.5"),
+        (r#"{"b":[2.0,{"d":1,"c":2}],"a":1}"#, r#"{"a":1,"b":[2,{"c":2,"d":1}]}"#),
+    ] {
+        assert_eq!(key(written), key(same), "{written}");
+        assert_eq!(&*key(same), same);
+    }
+    for (one, other) in [("1", "\"1\""), ("9007199254740993", "9007199254740992"), ("null", "\"null\"")] {
+        assert_ne!(key(one), key(other), "{one}");
+    }
 }
 
 #[test]

@@ -184,6 +184,7 @@ impl Audit {
                     assert!(it.error.is_some() && it.deadline.is_some_and(|deadline| deadline > event.at));
                     seen.running.clear();
                     seen.handled.clear();
+                    seen.wait_no_longer();
                 }
             },
             Fact::HandlingEnded(it) => assert!(seen.handled.remove(&it.path)),
@@ -192,7 +193,10 @@ impl Audit {
                 assert!(it.due > event.at);
                 seen.is_before_its_end(&it.path, it.due);
             }
-            Fact::RunPaused(_) => seen.paused = true,
+            Fact::RunPaused(_) => {
+                seen.paused = true;
+                seen.wait_no_longer();
+            }
             Fact::RunResumed(_) => seen.paused = false,
         }
         let ended = usize::from(seen.ended.is_some());
@@ -201,6 +205,11 @@ impl Audit {
 }
 
 impl Seen {
+    /// It leaves the queue for its own place.
+    fn wait_no_longer(&mut self) {
+        self.limit.take_if(|(_, admitted)| !*admitted);
+    }
+
     /// Whether its workflow has no limit, or it has its place, or what starts is there for its failure.
     fn may_start(&self) -> bool {
         let limited = self.plan.as_ref().is_some_and(|plan| plan.concurrency.is_some());

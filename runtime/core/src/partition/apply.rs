@@ -390,6 +390,7 @@ impl Run {
                 None if self.failing.is_some() => return Err(impossible("the run has failed before")),
                 None => {
                     self.cancel_steps(timers);
+                    self.wait_no_longer();
                     if let Some(deadline) = std::mem::replace(&mut self.deadline, started.deadline) {
                         timers.clear(deadline, self.id, Timer::Deadline);
                     }
@@ -451,6 +452,7 @@ impl Run {
             }
             Fact::RunPaused(_) => {
                 self.paused = true;
+                self.wait_no_longer();
                 for (due, timer) in self.retries() {
                     timers.clear(due, self.id, timer);
                 }
@@ -502,6 +504,11 @@ impl Run {
 
     fn drop_slot(&mut self, step: StepIndex) {
         self.slots.retain(|slot| slot.step != Some(step));
+    }
+
+    /// The run leaves the queue for its own place.
+    fn wait_no_longer(&mut self) {
+        self.slots.retain(|slot| slot.step.is_some() || slot.granted);
     }
 
     fn cancel_steps(&mut self, timers: &mut Timers) {

@@ -288,7 +288,7 @@ impl<'p> Deciding<'p> {
             OnFailure::Fail => {}
             OnFailure::Pause => {
                 let reason = format!("the step {path} failed ({}): {}", failure.code, failure.message);
-                self.tell(id, Fact::RunPaused(Asked { reason: Some(reason.into()) }));
+                self.pause_now(id, Some(reason.into()));
             }
             OnFailure::ContinueWith(_) => {
                 if let Some(output) = run.fallback(index) {
@@ -392,10 +392,16 @@ impl<'p> Deciding<'p> {
             Err(refused) => refused,
             Ok(true) => Reply::Done,
             Ok(false) => {
-                self.tell(id, Fact::RunPaused(Asked { reason }));
+                self.pause_now(id, reason);
                 Reply::Done
             }
         }
+    }
+
+    /// Whatever of the run waits for a place leaves the queue: it asks again when the run goes on.
+    fn pause_now(&mut self, id: RunId, reason: Option<Arc<str>>) {
+        self.leave_queues(id);
+        self.tell(id, Fact::RunPaused(Asked { reason }));
     }
 
     fn resume(&mut self, id: RunId, reason: Option<Arc<str>>) -> Reply {
@@ -453,6 +459,9 @@ impl<'p> Deciding<'p> {
             let value = serde_json::from_str(input).unwrap_or_default();
             if let Err(mistakes) = run.plan().check_input(&value) {
                 return Reply::Refused(Refusal::BadInput(mistakes));
+            }
+            if let Some(mistake) = run.holds_place_of_other_key(input) {
+                return Reply::Refused(Refusal::BadInput(vec![mistake]));
             }
         }
         let steps = from.into_iter().map(|index| run.plan().steps[index].path.clone()).collect();

@@ -314,8 +314,8 @@ pub enum Refusal {
     /// `retry` would start steps afresh that are being executed.
     #[error("the step {0} is still being executed: wait for its end, or cancel the run first")]
     StepRunning(crate::ids::StepPath),
-    /// The new input does not satisfy the workflow's schema.
-    #[error("the workflow's input schema refuses the new input")]
+    /// The new input does not satisfy the workflow's schema, or does not fit the place that the run has.
+    #[error("the new input is refused: {}", .0.first().map_or("it is wrong", |mistake| &mistake.message))]
     BadInput(Vec<crate::plan::InputMistake>),
     /// `retry` named a step that the workflow does not have.
     #[error("the workflow has no step {0:?}")]

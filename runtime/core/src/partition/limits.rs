@@ -33,6 +33,8 @@ pub(super) struct Limits {
     holders: usize,
     /// Of those, who await one.
     queued: usize,
+    /// Starts that are remembered, over all limits.
+    starts: usize,
 }
 
 /// One limit.
@@ -87,6 +89,16 @@ impl Limit {
         });
         let per = rule.rate.map(Rate::per).unwrap_or_default();
         Some(counted.map_or(Timestamp::default(), |start| start.plus(per)))
+    }
+
+    /// Whether one more may not even wait. Those who have asked and will have the places that are free do not count.
+    fn is_full(&self, rule: &LimitRule, at: Timestamp) -> bool {
+        let at_once = rule.at_once.map_or(usize::MAX, |most| most.saturating_sub(self.held) as usize);
+        let in_time = rule.rate.map_or(usize::MAX, |rate| {
+            let outside = self.starts.partition_point(|start| start.plus(rate.per()) <= at);
+            (rate.starts as usize).saturating_sub(self.starts.len() - outside)
+        });
+        self.queue.len() >= at_once.min(in_time).saturating_add(rule.max_queued as usize)
     }
 
     /// When something is to be done about it, if that comes by itself.
@@ -174,7 +186,9 @@ impl Limits {
 
     /// Estimated memory.
     pub(super) fn bytes(&self) -> u64 {
-        self.all.len() as u64 * LIMIT_BYTES + self.holders as u64 * HOLDER_BYTES
+        self.all.len() as u64 * LIMIT_BYTES
+            + self.holders as u64 * HOLDER_BYTES
+            + (self.starts * size_of::<Timestamp>()) as u64
     }
 
     fn apply(&mut self, event: &LimitEvent) -> Result<(), ReplayError> {
@@ -189,7 +203,7 @@ impl Limits {
             }
             _ => self.all.get_mut(&event.limit).ok_or_else(unknown)?,
         };
-        let before = (limit.places.len(), limit.queue.len());
+        let before = (limit.places.len(), limit.queue.len(), limit.starts.len());
         match &event.fact {
             LimitFact::Asked { holder, rule } => {
                 if limit.places.contains_key(holder) {
@@ -217,6 +231,7 @@ impl Limits {
         }
         self.holders = self.holders + limit.places.len() - before.0;
         self.queued = self.queued + limit.queue.len() - before.1;
+        self.starts = self.starts + limit.starts.len() - before.2;
         let look = limit.next_look();
         if let Some(due) = std::mem::replace(&mut limit.due, look) {
             self.due.remove(&(due, event.limit.clone()));
@@ -235,22 +250,18 @@ impl Limits {
             let mut held: Vec<Holder> = Vec::new();
             held.extend(limit.places.iter().filter(|(_, place)| **place == Place::Held).map(|(one, _)| *one));
             held.sort_unstable();
-            let first = KeptLimit {
+            let part = |starts: &[Timestamp], held: &[Holder], queued: &[Holder]| KeptLimit {
                 rule: limit.rule,
-                starts: limit.starts.iter().copied().collect(),
-                held: Vec::new(),
-                queued: Vec::new(),
-            };
-            let rest = |held: &[Holder], queued: &[Holder]| KeptLimit {
-                rule: limit.rule,
-                starts: Vec::new(),
+                starts: starts.to_vec(),
                 held: held.to_vec(),
                 queued: queued.to_vec(),
             };
+            let starts: Vec<Timestamp> = limit.starts.iter().copied().collect();
             let queued: Vec<Holder> = limit.queue.values().copied().collect();
-            let mut parts = vec![first];
-            parts.extend(held.chunks(KEPT_AT_ONCE).map(|held| rest(held, &[])));
-            parts.extend(queued.chunks(KEPT_AT_ONCE).map(|queued| rest(&[], queued)));
+            let mut parts = Vec::new();
+            parts.extend(starts.chunks(KEPT_AT_ONCE).map(|starts| part(starts, &[], &[])));
+            parts.extend(held.chunks(KEPT_AT_ONCE).map(|held| part(&[], held, &[])));
+            parts.extend(queued.chunks(KEPT_AT_ONCE).map(|queued| part(&[], &[], queued)));
             parts.into_iter().map(move |kept| {
                 let fact = LimitFact::Kept(Box::new(kept));
                 Arc::new(Event::Limit(Box::new(LimitEvent { limit: id.clone(), at, fact })))
@@ -260,11 +271,12 @@ impl Limits {
 
     /// Says what does not hold, if anything.
     pub(super) fn check(&self) -> Result<(), String> {
-        let (mut holders, mut queued) = (0, 0);
+        let (mut holders, mut queued, mut starts) = (0, 0, 0);
         for (id, limit) in &self.all {
             let places = limit.places.len();
             holders += places;
             queued += limit.queue.len();
+            starts += limit.starts.len();
             if limit.held as usize + limit.queue.len() != places {
                 return Err(format!("{id}: places are not counted right"));
             }
@@ -274,7 +286,9 @@ impl Limits {
                 return Err(format!("{id}: it is not looked at when a place may be given: {limit:?}"));
             }
         }
-        if (holders, queued) != (self.holders, self.queued) || self.due.len() > self.all.len() {
+        if (holders, queued, starts) != (self.holders, self.queued, self.starts)
+            || self.due.len() > self.all.len()
+        {
             return Err("the holders of limits are not counted right".to_owned());
         }
         Ok(())
@@ -323,15 +337,30 @@ impl Deciding<'_> {
     }
 
     fn place_asked(&mut self, limit: LimitId, holder: Holder, rule: LimitRule) {
-        let full = self.partition.limits.all.get(&limit).is_some_and(|known| {
-            let rule = if rule.version >= known.rule.version { &rule } else { &known.rule };
-            let at_once = known.queue.is_empty() && known.free_at(rule).is_some_and(|free| free <= self.at);
-            !at_once && known.queue.len() >= rule.max_queued as usize
-        });
-        if full {
-            return self.tell_partition(holder.partition, LimitMessage::Answered { holder, granted: false });
+        if holder.partition >= self.partition.config.partitions.max(1) {
+            return;
         }
-        self.emit_limit(&limit, LimitFact::Asked { holder, rule });
+        let Some(known) = self.partition.limits.all.get(&limit) else {
+            self.emit_limit(&limit, LimitFact::Asked { holder, rule });
+            return self.give_places(&limit);
+        };
+        // Who has asked before has been answered, or will be.
+        if known.places.contains_key(&holder) {
+            return;
+        }
+        let newer = rule.version >= known.rule.version;
+        let (full, other) =
+            (known.is_full(if newer { &rule } else { &known.rule }, self.at), rule != known.rule);
+        if !full || (newer && other) {
+            self.emit_limit(&limit, LimitFact::Asked { holder, rule });
+        }
+        if full {
+            // It does not wait, but its rule counts from now on.
+            if newer && other {
+                self.emit_limit(&limit, LimitFact::LetGo(holder));
+            }
+            self.tell_partition(holder.partition, LimitMessage::Answered { holder, granted: false });
+        }
         self.give_places(&limit);
     }
 

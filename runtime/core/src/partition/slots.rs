@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use thin_vec::ThinVec;
 
-use super::{Run, decide::Deciding, run::Phase};
+use super::{Json0, Run, Scope, decide::Deciding, run::Phase};
 use crate::{
     event::{
         AttemptFinished, AttemptResult, AttemptStarted, Fact, LimitAsked, LimitLeft, RunAdmitted, RunError,
@@ -15,8 +15,9 @@ use crate::{
     failure::{ErrorClass, Failure, LIMIT_FULL, QUEUE_TIMEOUT, STEP_TIMEOUT},
     fault,
     ids::RunId,
+    json::Json,
     limit::{Holder, LimitId, LimitMessage, LimitRule},
-    plan::StepIndex,
+    plan::{InputMistake, StepIndex},
     time::Timestamp,
 };
 
@@ -68,9 +69,24 @@ impl Run {
 
     /// The workflow's limit that the run is under, and its rule.
     fn own_limit(&self) -> Option<(LimitId, LimitRule)> {
+        self.limit_with(&self.input)
+    }
+
+    /// A run that goes on keeps its place, so another input must not make it one of another key's runs.
+    pub(super) fn holds_place_of_other_key(&self, input: &Json) -> Option<InputMistake> {
+        let held = &self.slot(None)?.limit;
+        let (limit, _) = self.limit_with(input)?;
+        let message = format!(
+            "the run has its place under the limit of {held}, and this input is for that of {limit}: cancel the run, \
+             then retry it with this input"
+        );
+        (limit != *held).then(|| InputMistake { pointer: String::new(), message })
+    }
+
+    fn limit_with(&self, input: &Json) -> Option<(LimitId, LimitRule)> {
         let concurrency = self.plan().concurrency.as_ref()?;
         let key = concurrency.key.as_ref().map(|key| {
-            let scope = self.scope(&[], None);
+            let scope = Scope { input: Json0(Arc::clone(input)), ..self.scope(&[], None) };
             let secrets = BTreeMap::new();
             let view = View { scope: &scope, secrets: &secrets };
             // It is made of paths and values only; a path that leads nowhere is null.
@@ -104,6 +120,17 @@ impl Deciding<'_> {
         let path = Some(plan.path.clone());
         self.ask(id, LimitAsked { path, limit, until }, rule);
         true
+    }
+
+    /// Lets none of the run's steps wait for a place.
+    pub(super) fn leave_queues(&mut self, id: RunId) {
+        let Some(run) = self.partition.run(id) else { return };
+        let queued = |index: &StepIndex| matches!(run.steps[*index].phase, Phase::Queued { .. });
+        let path = |index: StepIndex| run.plan().steps[index].path.clone();
+        let left: Vec<_> = (0..run.steps.len()).filter(queued).map(path).collect();
+        for path in left {
+            self.tell(id, Fact::LimitLeft(LimitLeft { path }));
+        }
     }
 
     fn ask(&mut self, run: RunId, asked: LimitAsked, rule: LimitRule) {

@@ -13,10 +13,10 @@ use reipaz_core::{
     ids::{AttemptId, Digest, RunId},
     limit::{Holder, LimitFact, LimitId, LimitMessage, LimitRule, Rate},
     partition::{
-        AttemptOutcome, Decision, Effect, Input, LimitView, Partition, PartitionConfig, RunStatus, Submit,
-        WaitingFor,
+        Again, AttemptOutcome, Decision, Effect, Input, LimitView, Partition, PartitionConfig, Refusal,
+        Reply, RunStatus, Submit, WaitingFor,
     },
-    plan::Plan,
+    plan::{OnFailure, Plan},
     time::Timestamp,
 };
 use reipaz_simulation::Random;
@@ -297,7 +297,7 @@ fn places_and_their_memory_are_counted() {
 fn memory_of_limits_is_that_of_each_and_of_each_who_uses_it() {
     let mut owner = Owner::new();
     let mut ask = |name: &str, asked: u32| {
-        let holder = Holder { partition: 1, run: support::run_id(1), asked, at: BEGIN };
+        let holder = Holder { partition: 0, run: support::run_id(1), asked, at: BEGIN };
         let limit = LimitId::workflow(&name.into(), None);
         let before = owner.partition.bytes();
         owner.give(Input::Limit(LimitMessage::Asked { limit, holder, rule: at_once(1) }));
@@ -344,6 +344,141 @@ fn a_newer_rule_lets_one_wait_that_the_older_refuses() {
     // The older version's runs wait by the newer one's rule as well.
     assert_eq!(status_of(4, 1, 0), RunStatus::Pending);
     assert_eq!(status_of(5, 3, 0), RunStatus::Failed);
+}
+
+#[test]
+fn a_run_that_was_refused_a_place_asks_again_when_it_is_retried_from_its_pause() {
+    let plan = workflow("w")
+        .step("a", &[])
+        .handler(None, "tell", &[])
+        .handler(None, "tell_more", &["tell"])
+        .limited(None, LimitRule { max_queued: 0, ..at_once(1) })
+        .build();
+    let mut owner = Owner::new();
+    let first = owner.submit(&plan, 1);
+    let refused = owner.submit(&plan, 2);
+    assert_eq!(owner.run(refused).error().map(|error| &*error.code), Some("limit_full"));
+    owner.give(Input::Pause(refused, None));
+    owner.complete(refused, "tell", "1");
+    owner.complete(first, "a", "1");
+
+    owner.give(Input::Retry(refused, Again::default()));
+
+    owner.complete(refused, "a", "1");
+    assert_eq!(owner.status(refused), RunStatus::Completed);
+}
+
+#[test]
+fn a_run_whose_time_is_over_leaves_the_queue_though_it_has_something_to_do_yet() {
+    let plan = workflow("w").step("a", &[]).handler(None, "tell", &[]).timeout(MINUTE);
+    let plan = plan.limited(None, at_once(1)).build();
+    let mut owner = Owner::new();
+    let runs: Vec<RunId> = (1..=2).map(|number| owner.submit(&plan, number)).collect();
+    owner.pass(MINUTE);
+    assert_eq!(owner.partition.places(), (1, 0), "only the one that had it while it ran");
+    for run in runs {
+        owner.complete(run, "tell", "1");
+    }
+    assert_eq!(owner.partition.limits().len(), 0);
+}
+
+#[test]
+fn a_paused_run_keeps_its_place_and_with_it_its_key() {
+    let plan = workflow("w").step("a", &[]).with(|step| step.on_failure = OnFailure::Pause);
+    let plan = plan.limited(Some("$input.n"), at_once(1)).build();
+    let mut owner = Owner::new();
+    let run = owner.submit(&plan, 1);
+    owner.fail(run, "a", ErrorClass::Permanent);
+    assert_eq!(owner.status(run), RunStatus::Paused);
+    let again = |input: &str| Again { input: Some(input.into()), ..Again::default() };
+    let reply = owner.give(Input::Retry(run, again(r#"{"n": 2}"#)));
+    let Reply::Refused(Refusal::BadInput(mistakes)) = reply else { panic!("{reply:?}") };
+    assert!(mistakes[0].message.contains("cancel the run"), "{mistakes:?}");
+    assert_eq!(owner.give(Input::Retry(run, again(r#"{"m": 2, "n": 1.0}"#))), Reply::Done);
+    owner.give(Input::Cancel(run, None));
+    assert_eq!(owner.give(Input::Retry(run, again(r#"{"n": 2}"#))), Reply::Done, "it asks anew");
+    assert_eq!(the_limit(&owner).limit.to_string(), "workflow w, key 2");
+}
+
+#[test]
+fn a_run_that_is_paused_while_it_waits_leaves_the_queue_and_asks_again() {
+    let plan = workflow("w").step("a", &[]).limited(None, at_once(1)).build();
+    let mut owner = Owner::new();
+    let runs: Vec<RunId> = (1..=3).map(|number| owner.submit(&plan, number)).collect();
+    owner.give(Input::Pause(runs[1], None));
+    assert_eq!(owner.partition.places(), (1, 1));
+    owner.complete(runs[0], "a", "1");
+    assert_eq!(owner.status(runs[2]), RunStatus::Running);
+    owner.give(Input::Resume(runs[1], None));
+    assert_eq!(owner.status(runs[1]), RunStatus::Pending);
+    owner.complete(runs[2], "a", "1");
+    owner.complete(runs[1], "a", "1");
+    assert_eq!(owner.status(runs[1]), RunStatus::Completed);
+}
+
+#[test]
+fn paused_attempts_use_up_no_starts_and_no_time_in_the_queue() {
+    let plan = workflow("w").step("a", &[]).with(|step| step.queue_timeout = Some(5 * MINUTE)).build();
+    let mut owner = with_plugin_limit(per(1, MINUTE));
+    let runs: Vec<RunId> = (1..=4).map(|number| owner.submit(&plan, number)).collect();
+    for &run in &runs[1..3] {
+        owner.give(Input::Pause(run, None));
+    }
+    assert_eq!(owner.partition.places(), (1, 1));
+    owner.pass(MINUTE);
+    owner.complete(runs[3], "a", "1");
+    owner.pass(60 * MINUTE);
+    owner.give(Input::Resume(runs[1], None));
+    owner.complete(runs[1], "a", "1");
+    assert_eq!(owner.status(runs[1]), RunStatus::Completed);
+}
+
+#[test]
+fn those_who_will_have_a_free_place_do_not_fill_the_queue() {
+    let limits = BTreeMap::from([("test".into(), LimitRule { max_queued: 0, ..at_once(20) })]);
+    let config = PartitionConfig { plugin_limits: limits, due_per_tick: 4, ..PartitionConfig::default() };
+    let mut owner = Owner::with(config);
+    let mut wide = workflow("wide");
+    for number in 0..21 {
+        wide = wide.step(&format!("s{number}"), &[]).with(|step| step.retry.attempts = 1);
+    }
+    let run = owner.submit(&wide.build(), 1);
+    owner.pass(SECOND);
+    let full = owner.story(run).iter().filter(|fact| fact.contains("rate_limited")).count();
+    assert_eq!((owner.partition.places(), full), ((20, 0), 1));
+    // So it is with a rate: of those in the last minute, none may be refused before there are three.
+    let limits = BTreeMap::from([("test".into(), LimitRule { max_queued: 0, ..per(3, MINUTE) })]);
+    let config = PartitionConfig { plugin_limits: limits, due_per_tick: 1, ..PartitionConfig::default() };
+    let mut owner = Owner::with(config);
+    let plan = workflow("narrow").step("a", &[]).with(|step| step.retry.attempts = 1).build();
+    let mut outcomes = Vec::new();
+    for number in 1..=5 {
+        let run = owner.submit(&plan, number);
+        outcomes.push(owner.status(run));
+        owner.pass(if number == 4 { MINUTE } else { SECOND });
+    }
+    let (ran, refused) = (RunStatus::Running, RunStatus::Failed);
+    assert_eq!(outcomes, [ran, ran, ran, refused, ran]);
+}
+
+#[test]
+fn a_newer_rule_counts_even_if_the_one_who_brings_it_is_refused() {
+    let mut owner = Owner::new();
+    let mut ask = |asked: u32, rule: LimitRule| {
+        let holder = Holder { partition: 0, run: support::run_id(1), asked, at: BEGIN };
+        let limit = LimitId::workflow(&"w".into(), None);
+        // Said twice, it counts once.
+        for _ in 0..2 {
+            owner.give(Input::Limit(LimitMessage::Asked { limit: limit.clone(), holder, rule }));
+        }
+        owner.partition.places()
+    };
+    let old = at_once(1);
+    assert_eq!([ask(1, old), ask(2, old), ask(3, old), ask(4, old)].last(), Some(&(1, 3)));
+    let newer = LimitRule { version: 1, max_queued: 0, ..at_once(2) };
+    assert_eq!(ask(5, newer), (2, 2), "one more is let in, and the newcomer is refused");
+    assert_eq!(ask(6, old), (2, 2), "the old rule has no say");
+    assert_eq!(ask(7, LimitRule { version: 2, ..at_once(4) }), (4, 1));
 }
 
 /// Several partitions that send each other messages, with some delay, and that are lost now and then.

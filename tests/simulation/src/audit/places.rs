@@ -34,6 +34,18 @@ struct Known {
     starts: Vec<Timestamp>,
 }
 
+impl Known {
+    /// Places that those who wait will have in the next decisions.
+    fn free(&self, rule: LimitRule, at: Timestamp) -> usize {
+        let at_once = rule.at_once.map_or(usize::MAX, |most| (most as usize).saturating_sub(self.held.len()));
+        let in_time = rule.rate.map_or(usize::MAX, |rate| {
+            let counted = self.starts.iter().rev().take_while(|start| start.plus(rate.per()) > at).count();
+            (rate.starts as usize).saturating_sub(counted)
+        });
+        at_once.min(in_time)
+    }
+}
+
 impl Places {
     pub(super) fn new(config: &PartitionConfig) -> Self {
         let plugins = config.plugin_limits.iter().map(|(name, rule)| (name.to_string(), *rule)).collect();
@@ -57,13 +69,12 @@ impl Places {
         let known = self.limits.entry(event.limit.clone()).or_default();
         match &event.fact {
             LimitFact::Asked { holder, rule } => {
-                known.rule = Some(*rule);
+                // One who brings another rule may leave in the next event.
+                let brings = known.rule.replace(*rule).is_some_and(|before| before != *rule);
                 known.queue.push_back(*holder);
-                assert!(
-                    known.queue.len() <= rule.max_queued.max(1) as usize,
-                    "too many wait for {}",
-                    event.limit
-                );
+                let wait = known.queue.len().saturating_sub(known.free(*rule, event.at));
+                let may = rule.max_queued as usize + usize::from(brings);
+                assert!(wait <= may, "{wait} wait for {} where {may} may", event.limit);
             }
             LimitFact::Granted(holder) => {
                 assert_eq!(known.queue.pop_front(), Some(*holder), "who asked first is first");
