@@ -5,7 +5,9 @@ use std::{collections::BTreeMap, sync::Arc};
 use reipaz_core::{
     expression::{
         Expression, Template,
-        evaluate::{MAX_RENDERED_BYTES, Prepared, View, holds, prepare, render, scope_json},
+        evaluate::{
+            MAX_RENDERED_BYTES, MAX_SCOPE_BYTES, Prepared, View, holds, prepare, render, scope_json, truthy,
+        },
     },
     failure::{ErrorClass, Failure},
     partition::{Json0, Scope, ScopeStep, StepStatus},
@@ -111,6 +113,10 @@ fn a_native_condition_needs_no_engine() {
     assert_eq!(holds("$input.no"), Some(Ok(false)));
     assert_eq!(holds("$input.none"), Some(Ok(false)));
     assert_eq!(holds("0"), Some(Ok(true)), "as in jq, only false and null are false");
+    assert_eq!(
+        (holds("true"), holds("false"), holds("null")),
+        (Some(Ok(true)), Some(Ok(false)), Some(Ok(false)))
+    );
     assert_eq!(holds("$input.no | not"), None);
     assert!(holds("$input.url.x").expect("it is native").is_err());
     assert_eq!(super::evaluating::always(view), Some(Ok(true)));
@@ -148,4 +154,55 @@ fn what_is_evaluated_is_bounded() {
         let failure = render(&template, view, &mut std::iter::empty()).expect_err("it is too large");
         assert_eq!((failure.class, &*failure.code), (ErrorClass::Resource, "payload_too_large"));
     }
+}
+
+#[test]
+fn only_false_and_null_are_false() {
+    for (value, expected) in [
+        (json!(null), false),
+        (json!(false), false),
+        (json!(true), true),
+        (json!(0), true),
+        (json!(""), true),
+        (json!([]), true),
+        (json!({}), true),
+    ] {
+        assert_eq!(truthy(&value), expected, "{value}");
+    }
+}
+
+#[test]
+fn a_value_may_be_as_large_as_the_bound_and_no_larger() {
+    let secrets = BTreeMap::new();
+    let whole = Template::parse(&json!("${ $input }")).expect("it parses");
+    let rendered = |bytes: usize| {
+        let input = Json0(format!("\"{}\"", "x".repeat(bytes - 2)).into());
+        let scope = Scope { input, ..scope() };
+        let view = View { scope: &scope, secrets: &secrets };
+        render(&whole, view, &mut std::iter::empty()).map(|json| json.len()).map_err(|failure| failure.code)
+    };
+    assert_eq!(rendered(MAX_RENDERED_BYTES), Ok(MAX_RENDERED_BYTES));
+    assert_eq!(rendered(MAX_RENDERED_BYTES + 1), Err("payload_too_large".into()));
+}
+
+#[test]
+fn the_inputs_and_outputs_of_a_scope_are_bounded_together() {
+    let sized = |input: usize, outputs: &[usize]| {
+        let text = |bytes: usize| format!("\"{}\"", "x".repeat(bytes - 2));
+        let step = |bytes: &usize| ScopeStep {
+            name: "s".into(),
+            status: StepStatus::Completed,
+            output: text(*bytes).into(),
+            error: None,
+        };
+        let steps = outputs.iter().map(step).collect();
+        let scope = Scope { input: Json0(text(input).into()), trigger: None, error: None, steps };
+        scope_json(&scope, &BTreeMap::new()).map(|_| ()).map_err(|failure| (failure.class, failure.code))
+    };
+    let too_large = Err((ErrorClass::Resource, "scope_too_large".into()));
+    let part = MAX_SCOPE_BYTES / 4;
+    assert_eq!(sized(2 * part, &[part, part]), Ok(()));
+    assert_eq!(sized(2 * part, &[part, part + 1]), too_large);
+    assert_eq!(sized(MAX_SCOPE_BYTES, &[]), Ok(()));
+    assert_eq!(sized(MAX_SCOPE_BYTES + 2, &[]), too_large);
 }

@@ -151,6 +151,7 @@ fn plain_paths_and_literals_are_native_and_the_rest_is_not() {
         "-2",
         "\"x\"",
         "true",
+        "false",
         "null",
         "($input.a)",
     ] {
@@ -168,6 +169,19 @@ fn plain_paths_and_literals_are_native_and_the_rest_is_not() {
     ] {
         let expression = Expression::parse(jq).expect("it parses");
         assert!(matches!(expression.kind, ExpressionKind::Jq(_)), "{jq}");
+    }
+}
+
+#[test]
+fn a_template_is_native_if_all_of_it_is() {
+    for (value, native) in [
+        (json!("plain"), true),
+        (json!(["${ $input }", {"a": "x ${ $steps.a.output } ${ 1 }"}]), true),
+        (json!("${ $input | keys }"), false),
+        (json!("x ${ $input | keys } ${ $input }"), false),
+        (json!(["${ $input }", {"a": "${ $input.n + 1 }"}, "${ $input }"]), false),
+    ] {
+        assert_eq!(Template::parse(&value).expect("it parses").is_native(), native, "{value}");
     }
 }
 
