@@ -1,8 +1,8 @@
 //! How long, how deep and how busy an expression may be, and where the first look at it finds its end.
 
 use reipaz_core::expression::{
-    Expression, ExpressionErrorKind, MAX_EXPRESSION_BYTES, MAX_EXPRESSION_NESTING, MAX_EXPRESSION_OPERATORS,
-    Template,
+    Expression, ExpressionErrorKind, ExpressionKind, MAX_EXPRESSION_BYTES, MAX_EXPRESSION_NESTING,
+    MAX_EXPRESSION_OPERATORS, Template,
 };
 use serde_json::{Value, json};
 
@@ -32,7 +32,7 @@ fn an_expression_may_be_as_long_as_the_bound_and_no_longer() {
     assert!(matches!(template, Template::Whole(_)));
     let errors = Template::parse(&json!(format!("${{{too_long}}}"))).expect_err("it is over the bound");
     assert_eq!(errors[0].error.kind, ExpressionErrorKind::TooLong);
-    // The two bytes of the `${` count too; what is told is the byte behind the first one too many.
+    // A `}` right at the bound would still have ended it, so the byte after that is the one too many.
     assert_eq!(errors[0].error.offset, "${".len() + MAX_EXPRESSION_BYTES + 1);
 }
 
@@ -88,7 +88,7 @@ fn brackets_and_quotes_count_only_where_they_are_code() {
         let template = Template::parse(&json!(format!("${{{source}}}"))).expect(source);
         let Template::Whole(expression) = template else { panic!("{source} is one expression") };
         assert_eq!(expression, Expression::parse(source).expect(source));
-        let kind = reipaz_core::expression::ExpressionKind::Literal(Value::from(value));
+        let kind = ExpressionKind::Literal(Value::from(value));
         assert_eq!(expression.kind, kind, "{source}");
     }
 }

@@ -3,6 +3,7 @@
 
 mod bounds;
 mod evaluating;
+mod in_documents;
 mod reading;
 mod reference;
 mod shadowing;
