@@ -13,4 +13,5 @@ mod retention;
 mod retries;
 mod runs;
 mod simulation;
+mod states;
 mod support;
