@@ -319,3 +319,26 @@ async fn events_can_be_read_in_parts() {
     let part = host.client().get(&path).await.expect(200).json();
     assert_eq!(part["events"].as_array().expect("events").iter().map(seq).collect::<Vec<_>>(), [3, 4]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_events_come_in_shorter_pages() {
+    let host = Host::plain().await;
+    let steps: String = (0..4)
+        .map(|n| {
+            format!("  s{n}: {{uses: transform@1, with: {{data: '${{ $input.text }}', filter: '.'}}}}\n")
+        })
+        .collect();
+    host.client().must_publish(&format!("reipaz: 1\nname: large\nsteps:\n{steps}")).await;
+    let run = host.client().run("large", &json!({"text": "x".repeat(700_000)})).await;
+    assert_eq!(run["status"], "completed", "{}", run["error"]);
+    let page = host.client().get(&format!("/v1/runs/{}/events?limit=5000", id(&run))).await.expect(200);
+    let bytes = page.text().len();
+    assert!((1 << 20..4 << 20).contains(&bytes), "{bytes} bytes");
+    let page = page.json();
+    assert!(page["next_after"].as_u64() < page["seq"].as_u64(), "there are more");
+    let all = host.client().events(id(&run)).await;
+    let numbers: Vec<u64> = all.iter().map(|event| seq(event).into()).collect();
+    assert_eq!(numbers, (1..=page["seq"].as_u64().expect("a number")).collect::<Vec<_>>());
+    let attempts = host.client().get(&format!("/v1/runs/{}/attempts", id(&run))).await.expect(200).json();
+    assert_eq!(attempts["attempts"].as_array().map(Vec::len), Some(4));
+}

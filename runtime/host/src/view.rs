@@ -118,18 +118,23 @@ fn run_event(event: &Event) -> Option<&RunEvent> {
     }
 }
 
-/// Events with a seq above `after`, at most `limit`.
+/// Events are told a page at a time, and the owner does nothing else meanwhile: a page ends with the event that makes it as
+/// long as this, bytes of JSON.
+const EVENTS_BYTES: usize = 2 << 20;
+
+/// Events with a seq above `after`: at most `limit`, and fewer where they are large, but at least one if there is one.
 pub(crate) fn events_after(run: &Run, after: u32, limit: usize) -> Vec<EventView> {
-    run.history_after(after)
-        .iter()
-        .filter_map(|event| run_event(event))
-        .take(limit)
-        .filter_map(|event| {
-            // Only a payload that is no JSON could fail here, and every payload was checked when it came in.
-            let json = serde_json::to_string(event).ok()?;
-            Some(EventView { seq: event.seq, json: Json::from(json) })
-        })
-        .collect()
+    let (mut found, mut bytes) = (Vec::new(), 0);
+    for event in run.history_after(after).iter().filter_map(|event| run_event(event)).take(limit) {
+        // Only a payload that is no JSON could fail here, and every payload was checked when it came in.
+        let Ok(json) = serde_json::to_string(event) else { continue };
+        bytes += json.len();
+        found.push(EventView { seq: event.seq, json: Json::from(json) });
+        if bytes >= EVENTS_BYTES {
+            break;
+        }
+    }
+    found
 }
 
 /// Log lines that fit the query, in the order of their events.

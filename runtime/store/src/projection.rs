@@ -8,8 +8,8 @@ use std::{collections::HashMap, sync::Arc};
 
 use reipaz_core::{
     event::{
-        AttemptFinished, AttemptParked, AttemptResult, Event, Fact, FinalStatus, LogLine, RunAccepted,
-        RunEvent, RunFinished, SkipReason,
+        AttemptFinished, AttemptParked, AttemptResult, Event, Fact, FinalStatus, InterruptCause, LogLine,
+        RunAccepted, RunEvent, RunFinished, SkipReason,
     },
     ids::{RunId, StepPath},
     json::{self, Json},
@@ -202,7 +202,7 @@ impl Known {
                     started_at: None,
                     interruptions: 0,
                 });
-                open.interruptions = interrupted.times_lost;
+                open.interruptions += u32::from(interrupted.cause == InterruptCause::HostLost);
                 self.open.push(open);
             }
             Fact::AttemptFinished(finished) => {

@@ -129,11 +129,11 @@ fn rows_of_a_run_are_stored_when_the_journal_says_so_wherever_it_began() {
     owner.partition = owner.replayed();
     owner.partition.set_position(position);
     let now = BEGIN.plus(60 * MINUTE);
-    owner.partition.handle(Input::Stored(position - 1), now);
-    owner.partition.handle(Input::Tick, now);
+    drop(owner.partition.handle(Input::Stored(position - 1), now));
+    drop(owner.partition.handle(Input::Tick, now));
     assert!(owner.partition.run(run).is_some());
-    owner.partition.handle(Input::Stored(position), now);
-    owner.partition.handle(Input::Tick, now);
+    drop(owner.partition.handle(Input::Stored(position), now));
+    drop(owner.partition.handle(Input::Tick, now));
     assert!(owner.partition.run(run).is_none());
 }
 

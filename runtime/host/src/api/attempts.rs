@@ -14,7 +14,7 @@ use reipaz_core::{
 use serde::Deserialize;
 use serde_json::Value;
 
-use self::told::Teller;
+use self::told::{Kept, Teller};
 use super::{
     Shared, kinds, limits,
     problem::Problem,
@@ -55,9 +55,12 @@ pub(super) async fn list(
             && params.status.is_none_or(|status| attempt.status == status)
     };
     let after = params.after.unwrap_or(0);
+    // Which have a status is known at the end only.
+    let last = params.status.is_none().then(|| step.is_none().then_some(after + limit)).flatten();
+    let kept = Kept { places: after..last.unwrap_or(usize::MAX), step: step.clone() };
     // They keep their places, whatever becomes of them meanwhile.
     let mut found =
-        all(&shared, id).await?.into_iter().enumerate().skip(after).filter(wanted).take(limit + 1);
+        all(&shared, id, kept).await?.into_iter().enumerate().skip(after).filter(wanted).take(limit + 1);
     let mut attempts: Vec<_> = found.by_ref().collect();
     let next_after = if attempts.len() > limit { attempts.pop().map(|(place, _)| place) } else { None };
     let with_plugin = |(_, mut attempt): (usize, AttemptView)| {
@@ -70,11 +73,11 @@ pub(super) async fn list(
     respond::json(StatusCode::OK, &AttemptsPage { attempts, next_after, status })
 }
 
-async fn all(shared: &Shared, id: RunId) -> Result<Vec<AttemptView>, Problem> {
-    let mut teller = Teller::default();
+async fn all(shared: &Shared, id: RunId, kept: Kept) -> Result<Vec<AttemptView>, Problem> {
+    let mut teller = Teller::new(kept);
     let mut after = 0;
     loop {
-        let events = shared.facade.events(id, after, limits::EVENTS_PAGE.1).await?;
+        let events = shared.facade.events(id, after, limits::EVENTS_PAGE.0).await?;
         let Some(last) = events.last() else { return Ok(teller.attempts()) };
         after = last.seq;
         for event in &events {

@@ -204,7 +204,7 @@ impl Document {
 
     fn show_warnings(&self, warnings: &[Mistake]) {
         if !warnings.is_empty() {
-            output::note(&diagnostics::render(
+            output::complain(&diagnostics::render(
                 &self.name(),
                 &self.text,
                 warnings,

@@ -76,7 +76,7 @@ impl Failure {
     /// Says it on standard error and gives the code.
     pub(crate) fn report(&self) -> ExitCode {
         if !self.message.is_empty() {
-            super::output::complain(&self.to_string());
+            super::output::note(&self.to_string());
         }
         ExitCode::from(self.code as u8)
     }

@@ -177,7 +177,7 @@ fn about(step: &StepView, now: Timestamp) -> String {
     if let Some(error) = step.error.as_ref().filter(|_| step.status != StepStatus::Completed) {
         parts.push(format!("{}: {}", error.code, error.message));
     }
-    parts.join("  ")
+    output::harmless(&parts.join("  ")).replace(['\n', '\t'], " ")
 }
 
 fn bar(done: usize, all: usize) -> String {

@@ -1,6 +1,9 @@
 //! Writing to the terminal or into a pipe. A reader that has gone (`reipaz list | head`) ends the program quietly.
 
-use std::io::{self, IsTerminal, Write};
+use std::{
+    borrow::Cow,
+    io::{self, IsTerminal, Write},
+};
 
 use serde::Serialize;
 
@@ -22,9 +25,21 @@ pub(crate) fn raw(bytes: &[u8]) {
     }
 }
 
-/// Writes a line to standard output.
+/// Writes a line to standard output. What a guest or a remote service said may stand in it, so on a terminal it cannot move
+/// the cursor, change colours or set a title.
 pub(crate) fn line(text: &str) {
-    raw(format!("{text}\n").as_bytes());
+    let shown = if is_terminal() { harmless(text) } else { Cow::Borrowed(text) };
+    raw(format!("{shown}\n").as_bytes());
+}
+
+/// The text with its control characters spelt out, but for line breaks and tabs.
+pub(crate) fn harmless(text: &str) -> Cow<'_, str> {
+    let is_harmful = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+    if !text.contains(is_harmful) {
+        return Cow::Borrowed(text);
+    }
+    let spell = |c: char| if is_harmful(c) { c.escape_unicode().to_string() } else { c.to_string() };
+    Cow::Owned(text.chars().map(spell).collect())
 }
 
 /// Writes a value as indented JSON.
@@ -40,7 +55,7 @@ pub(crate) fn json_line(value: &impl Serialize) {
 
 /// Says something beside the output, on standard error.
 pub(crate) fn note(text: &str) {
-    complain(text);
+    complain(&if io::stderr().is_terminal() { harmless(text) } else { Cow::Borrowed(text) });
 }
 
 /// Writes a line to standard error; if that is closed there is nothing left to do.
@@ -58,5 +73,17 @@ pub(crate) fn columns(rows: &[Vec<String>]) {
         let cells: Vec<String> =
             row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:<width$}")).collect();
         line(cells.join("  ").trim_end());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_would_control_a_terminal_is_spelt_out() {
+        let told = "a\tb\nc é \u{1b}[2J\u{7}\r\u{9b}1m";
+        assert_eq!(harmless(told), "a\tb\nc é \\u{1b}[2J\\u{7}\\u{d}\\u{9b}1m");
+        assert!(matches!(harmless("a\tb\nc é"), Cow::Borrowed(_)));
     }
 }

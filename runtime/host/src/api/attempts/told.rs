@@ -1,6 +1,9 @@
 //! What a run's events tell about its attempts.
 
-use std::collections::{HashMap, VecDeque};
+use std::{
+    collections::{HashMap, VecDeque},
+    ops::Range,
+};
 
 use reipaz_core::{
     event::{InterruptCause, LogLine, Usage},
@@ -16,9 +19,15 @@ use crate::facade::{AttemptLine, AttemptStatus, AttemptView, NextAttempt};
 /// So many of an attempt's last lines are shown.
 const TAIL: usize = 20;
 
+/// Whose log lines and failure's details are kept: a run may have far more of them than one answer.
+pub(super) struct Kept {
+    pub(super) places: Range<usize>,
+    pub(super) step: Option<StepPath>,
+}
+
 /// Hears events in their order.
-#[derive(Default)]
 pub(super) struct Teller {
+    kept: Kept,
     attempts: Vec<AttemptView>,
     /// Where each stands; of one that is executed again under its number, the last.
     places: HashMap<(StepPath, u32), usize>,
@@ -69,6 +78,11 @@ struct About {
 }
 
 impl Teller {
+    pub(super) fn new(kept: Kept) -> Self {
+        let (attempts, places, tails) = Default::default();
+        Self { kept, attempts, places, tails, ended_at: None }
+    }
+
     /// One more event: the JSON of a `RunEvent`.
     pub(super) fn hear(&mut self, event: &Json) -> Result<(), serde_json::Error> {
         let Kind { kind, at } = serde_json::from_str(event)?;
@@ -94,6 +108,8 @@ impl Teller {
         // A retry tells the number of the next attempt.
         let number = if scheduled { about.attempt.saturating_sub(1) } else { about.attempt };
         let place = self.place(&about.step, number, at);
+        let kept = self.kept.places.contains(&place)
+            && self.kept.step.as_ref().is_none_or(|step| *step == about.step);
         let attempt = &mut self.attempts[place];
         match kind {
             "attempt_interrupted" if about.cause == Some(InterruptCause::HostLost) => attempt.times_lost += 1,
@@ -111,6 +127,9 @@ impl Teller {
                 attempt.started_at = about.started_at.unwrap_or(attempt.started_at);
                 attempt.ended_at = Some(at);
                 attempt.error = about.error;
+                if let Some(error) = attempt.error.as_mut().filter(|_| !kept) {
+                    error.details = None;
+                }
                 attempt.input_digest = about.input_digest;
                 attempt.usage = about.usage;
                 attempt.logs_dropped_bytes = about.logs_dropped_bytes;
@@ -123,6 +142,9 @@ impl Teller {
                 });
             }
             _ => {}
+        }
+        if !kept {
+            return;
         }
         let tail = self.tails.entry(place).or_default();
         for LogLine { at, level, message, fields } in about.logs {
@@ -199,7 +221,7 @@ mod tests {
     use super::*;
 
     fn told(events: &[Value]) -> Vec<AttemptView> {
-        let mut teller = Teller::default();
+        let mut teller = Teller::new(Kept { places: 0..usize::MAX, step: None });
         for (second, event) in events.iter().enumerate() {
             let mut event = event.clone();
             event["at"] = json!(Timestamp(1_000_000 * second as u64));
@@ -234,6 +256,33 @@ mod tests {
         let next = first.next.as_ref().expect("another follows");
         assert_eq!((next.due, next.delay_ms, &*next.reason), (Timestamp(9_000_000), 4000, "backoff"));
         assert_eq!((second.attempt, second.status), (2, AttemptStatus::Running));
+    }
+
+    #[test]
+    fn lines_and_details_are_kept_only_of_those_that_are_asked_for() {
+        let error = json!({"class": "network", "code": "reset", "message": "gone", "details": {"big": 1}});
+        let line = json!({"at": Timestamp(0), "level": "info", "message": "line"});
+        let ended = |step: &str| {
+            json!({"type": "attempt_finished", "step": step, "attempt": 1, "error": error, "logs": [line],
+                "at": Timestamp(0)})
+        };
+        let told = |places: Range<usize>, step: Option<&str>| {
+            let step = step.map(|step| StepPath(step.into()));
+            let mut teller = Teller::new(Kept { places, step });
+            for step in ["/a", "/b", "/c"] {
+                teller.hear(&Json::from(ended(step).to_string())).expect("an event");
+            }
+            let kept = |attempt: AttemptView| {
+                let error = attempt.error.expect("it failed");
+                assert_eq!(&*error.message, "gone");
+                assert_eq!(error.details.is_some(), !attempt.last_logs.is_empty());
+                error.details.is_some()
+            };
+            teller.attempts().into_iter().map(kept).collect::<Vec<_>>()
+        };
+        assert_eq!(told(0..usize::MAX, None), [true, true, true]);
+        assert_eq!(told(1..2, None), [false, true, false]);
+        assert_eq!(told(0..usize::MAX, Some("/c")), [false, false, true]);
     }
 
     #[test]
