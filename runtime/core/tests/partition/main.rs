@@ -15,3 +15,4 @@ mod runs;
 mod simulation;
 mod states;
 mod support;
+mod weights;

@@ -9,13 +9,13 @@ use reipaz_core::{
     failure::{ErrorClass, Failure},
     ids::RunId,
     limit::{Holder, LimitEvent, LimitFact, LimitId, LimitMessage, LimitRule},
-    partition::{Again, Input, PartitionConfig, Refusal, Reply, RunStatus, Submit},
+    partition::{Again, Input, PartitionConfig, Refusal, Reply, RunStatus, Submit, WaitingFor},
     plan::Condition,
 };
 
 use crate::{
     plans::workflow,
-    support::{BEGIN, MINUTE, Owner, failure, run_id, submission},
+    support::{BEGIN, MINUTE, Owner, failure, run_event, run_id, submission},
 };
 
 const ONE: LimitRule = LimitRule { at_once: Some(1), rate: None, max_queued: 9, version: 0 };
@@ -212,4 +212,55 @@ fn several_attempts_of_one_run_wait_for_their_places_side_by_side() {
         owner.complete(run, step, "1");
     }
     assert_eq!(owner.status(run), RunStatus::Completed);
+}
+
+#[test]
+fn a_run_says_when_it_started_what_happened_since_and_what_it_waits_for() {
+    let plan = workflow("w").step("a", &[]).build();
+    let mut owner = Owner::new();
+    let run = owner.submit(&plan, 1);
+    assert_eq!(owner.run(run).started_at(), Some(BEGIN));
+    owner.fail(run, "a", ErrorClass::Transient);
+    let later: Vec<u32> = owner
+        .run(run)
+        .history_after(2)
+        .iter()
+        .filter_map(|event| run_event(event))
+        .map(|it| it.seq)
+        .collect();
+    assert_eq!(later, [3, 4]);
+    assert!(owner.run(run).history_after(4).is_empty());
+    let due = BEGIN.plus(Duration::from_secs(1));
+    assert_eq!(owner.step(run, "a").waiting_for, Some(WaitingFor::Retry { attempt: 2, due }));
+}
+
+#[test]
+fn statuses_in_words() {
+    use RunStatus::{Cancelled, Completed, Failed, Paused, Pending, Running, Waiting};
+    let words = [Pending, Running, Waiting, Paused, Completed, Failed, Cancelled].map(|it| it.to_string());
+    assert_eq!(words, ["pending", "running", "waiting", "paused", "completed", "failed", "cancelled"]);
+}
+
+#[test]
+fn a_step_that_waited_too_long_says_which_time_was_over() {
+    let plugin_limits = [("test".into(), ONE)].into();
+    let mut owner = Owner::with(PartitionConfig { plugin_limits, ..Default::default() });
+    let plan = |name: &str, queue: Option<Duration>, total: Option<Duration>| {
+        workflow(name).step("a", &[]).with(|step| {
+            (step.queue_timeout, step.total_timeout) = (queue, total);
+            (step.retry.attempts, step.timeout) = (3, MINUTE);
+        })
+    };
+    let holder = owner.submit(&plan("holder", None, None).build(), 1);
+    let queued =
+        owner.submit(&plan("queued", Some(MINUTE), None).with(|step| step.retry.attempts = 1).build(), 2);
+    owner.pass(MINUTE);
+    assert_eq!(&*owner.run(queued).error().unwrap().code, "queue_timeout");
+    // The time of all attempts begins with the first.
+    let slow = owner.submit(&plan("slow", None, Some(3 * MINUTE)).build(), 3);
+    owner.complete(holder, "a", "1");
+    owner.fail(slow, "a", ErrorClass::Transient);
+    owner.submit(&plan("holder", None, None).build(), 4);
+    owner.pass(5 * MINUTE);
+    assert_eq!(&*owner.run(slow).error().unwrap().code, "step_timeout");
 }
