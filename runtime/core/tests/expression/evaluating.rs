@@ -206,3 +206,40 @@ fn the_inputs_and_outputs_of_a_scope_are_bounded_together() {
     assert_eq!(sized(MAX_SCOPE_BYTES, &[]), Ok(()));
     assert_eq!(sized(MAX_SCOPE_BYTES + 2, &[]), too_large);
 }
+
+#[test]
+fn what_stands_in_a_string_is_compact_and_its_own_strings_are_as_they_were() {
+    let told = |input: &str| {
+        let scope = Scope { input: Json0(input.into()), ..scope() };
+        let template = Template::parse(&json!("got ${ $input.a }")).expect("it parses");
+        let view = View { scope: &scope, secrets: &secrets() };
+        let json = render(&template, view, &mut std::iter::empty()).expect("it is there");
+        serde_json::from_str::<String>(&json).expect("a string")
+    };
+    for (a, shown) in [
+        ("{ \"x\" : [ 1 ,\t2 ] }", r#"{"x":[1,2]}"#),
+        (r#"[ "a b" , "c \" d" , "e \\" , " f" ]"#, r#"["a b","c \" d","e \\"," f"]"#),
+        (r#"[ "\\\" g" , "h" ]"#, r#"["\\\" g","h"]"#),
+        (r#"" i ""#, " i "),
+        ("[\n\r1 ]", "[1]"),
+    ] {
+        assert_eq!(told(&format!(r#"{{"a": {a}}}"#)), format!("got {shown}"));
+    }
+}
+
+#[test]
+fn everything_can_be_reached_from_the_whole_scope() {
+    let scope = Scope { trigger: Some(r#"{"kind": "task"}"#.into()), ..scope() };
+    let view = View { scope: &scope, secrets: &secrets() };
+    for (path, value) in [
+        (".input.no", "false"),
+        (".steps.lost.status", "\"failed\""),
+        (".trigger.kind", "\"task\""),
+        (".error.code", "\"http_404\""),
+        (".secrets.token", "\"\\u0001secret:token\\u0001\""),
+    ] {
+        let template = Template::parse(&json!(format!("${{ {path} }}"))).expect("it parses");
+        let json = render(&template, view, &mut std::iter::empty()).map(|json| json.to_string());
+        assert_eq!(json.as_deref(), Ok(value), "{path}");
+    }
+}

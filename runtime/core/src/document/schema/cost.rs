@@ -213,7 +213,7 @@ fn unescape(fragment: &str) -> String {
 mod tests {
     use serde_json::json;
 
-    use super::{parts, parts_at_depth};
+    use super::{depth, parts, parts_at_depth, size};
 
     #[test]
     fn a_chain_of_doubling_references_doubles_the_parts() {
@@ -256,5 +256,46 @@ mod tests {
             "/properties/default/properties/const/$ref"
         );
         assert!(parts(&json!({"default": {"$ref": "x.json"}, "enum": [{"$id": "y"}]})).is_ok());
+    }
+
+    #[test]
+    fn a_values_depth_and_size() {
+        for (value, levels, values) in [
+            (json!(null), 0, 1),
+            (json!([]), 1, 1),
+            (json!({}), 1, 1),
+            (json!([1, "two", []]), 2, 4),
+            (json!({"a": [[1], 2], "b": 3}), 3, 6),
+            (json!([{"a": {"b": [null]}}, []]), 4, 6),
+        ] {
+            assert_eq!((depth(&value), size(&value)), (levels, values), "{value}");
+        }
+    }
+
+    /// Each part of these is looked at once, and nothing else is.
+    #[test]
+    fn a_part_is_what_looks_at_a_value() {
+        let count = |schema: serde_json::Value| parts(&schema).expect("it refers to nothing");
+        assert_eq!(count(json!({"type": "string"})), 1);
+        let beside = |keyword: &str, value| count(json!({keyword: value})) - count(json!({}));
+        let three = || json!({"a": {}, "b": {}, "c": {}});
+        for keyword in ["properties", "patternProperties", "dependentSchemas", "dependencies"] {
+            assert_eq!(beside(keyword, three()), 3, "{keyword}");
+        }
+        for keyword in ["$defs", "definitions", "default", "const", "x-comment"] {
+            assert_eq!(beside(keyword, three()), 0, "{keyword}: only references lead there");
+        }
+        for keyword in ["items", "not", "additionalProperties"] {
+            assert_eq!(beside(keyword, json!({})), 1, "{keyword}");
+        }
+        assert_eq!(beside("anyOf", json!([{}, {}])), 2);
+    }
+
+    #[test]
+    fn what_a_value_of_a_depth_leads_to() {
+        let deep = json!({"items": {"items": {"items": {"items": {}}}}, "anyOf": [{}, {}]});
+        let counts = [0, 1, 2, 3, 4, 5].map(|depth| parts_at_depth(&deep, depth));
+        assert_eq!(counts, [3, 4, 5, 6, 7, 7]);
+        assert!(parts_at_depth(&deep, 16) < u64::MAX);
     }
 }
