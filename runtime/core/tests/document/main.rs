@@ -7,3 +7,4 @@ mod golden;
 mod refused;
 mod schema;
 mod support;
+mod texts;

@@ -20,7 +20,7 @@ fn unmarked(text: &str) -> (String, [(u32, u32); 2]) {
 /// The only mistake of `text`: where it is marked, with this pointer, code, and a hint or message that contains
 /// these words.
 #[track_caller]
-fn case(text: &str, pointer: &str, code: &str, words: &str) {
+pub(crate) fn case(text: &str, pointer: &str, code: &str, words: &str) {
     let (text, [start, end]) = unmarked(text);
     let mistakes = refused(&text);
     assert_eq!(mistakes.len(), 1, "one mistake, not:\n{}", shown(&mistakes));
@@ -35,12 +35,12 @@ fn case(text: &str, pointer: &str, code: &str, words: &str) {
 }
 
 /// A workflow of one step `a`, in which this stands.
-fn in_step(rest: &str) -> String {
+pub(crate) fn in_step(rest: &str) -> String {
     format!("reipaz: 1\nname: w\nsteps:\n  a:\n    uses: acme/score@2\n{rest}")
 }
 
 /// A workflow of steps `a` and `b`, in which this stands in `b`.
-fn in_second(rest: &str) -> String {
+pub(crate) fn in_second(rest: &str) -> String {
     format!("{}  b:\n    uses: acme/score@2\n{rest}", in_step(""))
 }
 

@@ -243,3 +243,8 @@ fn everything_can_be_reached_from_the_whole_scope() {
         assert_eq!(json.as_deref(), Ok(value), "{path}");
     }
 }
+
+#[test]
+fn what_is_rendered_and_what_is_sent_are_bounded_as_the_documentation_says() {
+    assert_eq!((MAX_RENDERED_BYTES, MAX_SCOPE_BYTES), (1_048_576, 16_777_216));
+}
