@@ -337,7 +337,7 @@ async fn large_events_come_in_shorter_pages() {
     let page = page.json();
     assert!(page["next_after"].as_u64() < page["seq"].as_u64(), "there are more");
     let all = host.client().events(id(&run)).await;
-    let numbers: Vec<u64> = all.iter().map(|event| seq(event).into()).collect();
+    let numbers: Vec<u64> = all.iter().map(seq).collect();
     assert_eq!(numbers, (1..=page["seq"].as_u64().expect("a number")).collect::<Vec<_>>());
     let attempts = host.client().get(&format!("/v1/runs/{}/attempts", id(&run))).await.expect(200).json();
     assert_eq!(attempts["attempts"].as_array().map(Vec::len), Some(4));

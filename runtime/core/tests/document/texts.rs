@@ -160,7 +160,8 @@ fn durations_reach_from_their_least_to_their_most() {
     let retry = |key: &'static str| move |value: &str| in_step(&format!("    retry: {{{key}: {value}}}\n"));
     let top = |key: &'static str| move |value: &str| format!("{key}: {value}\n{}", in_step(""));
     let rate = |value: &str| format!("concurrency: {{rate: {{starts: 1, per: {value}}}}}\n{}", in_step(""));
-    let document: [(&str, &dyn Fn(&str) -> String, &str, &str); 6] = [
+    type Written<'a> = &'a dyn Fn(&str) -> String;
+    let document: [(&str, Written<'_>, &str, &str); 6] = [
         ("a run's timeout", &top("timeout"), "3650d", "315360000001ms"),
         ("an attempt's timeout", &step("timeout"), "7d", "604800001ms"),
         ("a step's", &step("total_timeout"), "3650d", "315360000001ms"),
