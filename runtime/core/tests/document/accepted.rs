@@ -10,7 +10,7 @@ use reipaz_core::{
 };
 use serde_json::json;
 
-use crate::support::accepted;
+use crate::{refused::in_step, support::accepted};
 
 pub(crate) const ORDERS: &str = r#"
 reipaz: 1
@@ -189,4 +189,19 @@ fn how_many_runs_there_may_be() {
     assert_eq!(text.rule, LimitRule { at_once: Some(1), rate: None, max_queued: 0, version: 0 });
     assert!(matches!(text.key, Some(Template::Text(_))));
     assert_eq!(read("{limit: 1}").rule.max_queued, 1_000_000);
+}
+
+#[test]
+fn what_is_the_default_may_be_written() {
+    let step = accepted(&in_step("    on_failure: fail\n")).plan.steps[0].clone();
+    assert!(matches!(step.on_failure, OnFailure::Fail));
+}
+
+#[test]
+fn a_condition_may_be_a_boolean() {
+    for value in [true, false] {
+        let step = accepted(&in_step(&format!("    if: {value}\n"))).plan.steps[0].clone();
+        let Condition::Holds(expression) = &step.condition else { panic!("{:?}", step.condition) };
+        assert!(matches!(&expression.kind, ExpressionKind::Literal(literal) if *literal == value));
+    }
 }

@@ -1,6 +1,6 @@
 //! Bounds: whatever the text, the answer comes soon, on an ordinary stack, and names the bound.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, time::Duration};
 
 use proptest::prelude::*;
 use reipaz_core::{
@@ -51,6 +51,94 @@ fn an_alias_bomb_is_refused_and_honest_aliases_are_not() {
     let shared = "reipaz: 1\nname: w\nsteps:\n  a: {uses: acme/score, retry: &r {attempts: 2}}\n  \
                   b: {uses: acme/score, retry: *r}\n";
     assert_eq!(accepted(shared).plan.steps[1].retry.attempts, 2);
+}
+
+#[test]
+fn as_much_as_is_allowed_is_accepted_and_one_more_is_not() {
+    let padded = |length: usize| {
+        let text = with("1");
+        let spaces = " ".repeat(length - text.len() - 1);
+        format!("{text}{spaces}\n")
+    };
+    accepted(&padded(MAX_DOCUMENT_BYTES));
+    assert_eq!(only_code(&padded(MAX_DOCUMENT_BYTES + 1)), "too_large");
+
+    let input =
+        |parts: usize| format!("input: {{allOf: [{}]}}\n{}", vec!["true"; parts].join(", "), with("1"));
+    accepted(&input(9_999));
+    assert_eq!(only_code(&input(10_000)), "bad_schema");
+
+    let grants = |count: usize| {
+        let list = vec!["GET shop.example"; count].join(", ");
+        format!("{}    grants: {{http: [{list}]}}\n", with("1"))
+    };
+    let granted = accepted(&grants(100)).plan.steps[0].grants.clone();
+    assert_eq!(granted.expect("it narrows its grants")["http"].len(), 100);
+    assert_eq!(only_code(&grants(101)), "out_of_range");
+
+    let cases = |count: usize| {
+        let list: Vec<_> = (0..count).map(|case| format!("code_{case}: never")).collect();
+        format!("{}    retry: {{by_error: {{{}}}}}\n", with("1"), list.join(", "))
+    };
+    let plain = accepted(&with("1")).plan.steps[0].retry.by_error.len();
+    assert_eq!(accepted(&cases(32)).plan.steps[0].retry.by_error.len(), plain + 32);
+    assert_eq!(only_code(&cases(33)), "out_of_range");
+}
+
+#[test]
+fn steps_that_run_on_a_failure_count_as_steps() {
+    let steps = |main: usize, of_failure: usize| {
+        let list = |name: &str, count: usize| {
+            (0..count).map(|step| format!("  {name}{step}: {{uses: acme/score}}\n")).collect::<String>()
+        };
+        let (main, of_failure) = (list("s", main), list("  f", of_failure));
+        format!("reipaz: 1\nname: w\nsteps:\n{main}on_failure:\n  steps:\n{of_failure}")
+    };
+    assert_eq!(accepted(&steps(600, 400)).plan.steps.len(), 1_000);
+    let mistakes = refused(&steps(600, 401));
+    assert_eq!(mistakes.len(), 1);
+    assert_eq!((mistakes[0].code, mistakes[0].pointer.as_str()), ("too_many_steps", "/on_failure/steps/f0"));
+    assert!(mistakes[0].message.ends_with("not 1001"), "{}", mistakes[0]);
+}
+
+#[test]
+fn durations_may_be_as_short_and_as_long_as_their_bounds() {
+    let timeouts = |at: &str| accepted(&format!("{}    {at}\n", with("1"))).plan.steps[0].clone();
+    assert_eq!(timeouts("timeout: 1ms").timeout, Duration::from_millis(1));
+    assert_eq!(timeouts("timeout: 7d").timeout, Duration::from_secs(7 * 24 * 3600));
+    assert_eq!(timeouts("retry: {within: 0s}").retry.within, Duration::ZERO);
+    assert_eq!(timeouts("retry: {within: 30d}").retry.within, Duration::from_secs(30 * 24 * 3600));
+}
+
+#[test]
+fn aliases_weigh_as_much_as_what_they_stand_for() {
+    // An alias to each of these stands four times: what they weigh without the long text in them is this.
+    for (value, weight) in [("TEXT", 4), ("[TEXT]", 8), ("[TEXT, 1, ~]", 24), ("{key: TEXT}", 15)] {
+        let document = |length: usize| {
+            let value = value.replace("TEXT", &"x".repeat(length));
+            format!("{}ui: {{is: &a {value}, again: [*a, *a, *a, *a]}}\n", with("1"))
+        };
+        let most = MAX_DOCUMENT_BYTES / 4 - weight;
+        let ui = accepted(&document(most)).ui.expect("it has one");
+        assert_eq!(ui["again"], serde_json::json!([ui["is"], ui["is"], ui["is"], ui["is"]]));
+        assert_eq!(only_code(&document(most + 1)), "too_large", "{value}");
+    }
+}
+
+#[test]
+fn aliases_nest_as_deep_as_what_they_stand_for() {
+    // The root, `ui` and `at` are three levels, what is named has five: nine more are the most.
+    for named in ["[1, [[[[]]]], {}]", "{a: {b: {c: {d: {}}}}, z: 1}", "[{a: [{b: [1]}]}]"] {
+        let document = |levels: usize| {
+            let (open, close) = ("[".repeat(levels), "]".repeat(levels));
+            format!("{}ui: {{named: &n {named}, at: {{in: {open}*n{close}}}}}\n", with("1"))
+        };
+        accepted(&document(9));
+        let mistakes = refused(&document(10));
+        assert_eq!((mistakes.len(), mistakes[0].code), (1, "too_deep"), "{named}");
+        let width = mistakes[0].end_column - mistakes[0].column;
+        assert_eq!((mistakes[0].line, width), (7, 2), "the alias itself");
+    }
 }
 
 #[test]
@@ -138,6 +226,9 @@ fn a_hundred_mistakes_are_enough() {
         let _ = writeln!(text, "    unknown_{key}: 1");
     }
     assert_eq!(refused(&text).len(), 100);
+    let secrets: Vec<_> = (0..500).map(|secret| format!("s{secret}")).collect();
+    let unused = format!("{}secrets: [{}]\n", with("1"), secrets.join(", "));
+    assert_eq!(accepted(&unused).warnings.len(), 100);
 }
 
 /// Pieces that documents are made of, in any order.

@@ -4,7 +4,13 @@
 mod accepted;
 mod bounds;
 mod golden;
+mod hints;
+mod json;
+mod places;
+mod plugins;
 mod refused;
+mod retry;
 mod schema;
 mod support;
 mod texts;
+mod yaml;

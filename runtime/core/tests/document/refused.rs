@@ -205,6 +205,7 @@ fn types_and_values() {
 fn what_runs_on_a_failure() {
     let steps = "/steps/a/on_failure/steps";
     case(&in_step("    on_failure: {«steps»: {}}\n"), steps, "bad_value", "at least one");
+    case(&in_step("    on_failure: {«steps»: [1]}\n"), steps, "wrong_type", "by their names, not a list");
     let page = "uses: acme/score@2";
     case(
         &in_step(&format!("    on_failure: {{steps: {{m: {{{page}}}}}, continue_with: «1»}}\n")),
